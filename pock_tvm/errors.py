@@ -1,0 +1,33 @@
+"""Errors a user can act on; anything else is a bug and stays a bare exception.
+
+The message is one line that says what is wrong, where, and what to do about it. The command line
+prints it on stderr and exits with 1.
+"""
+
+
+class PockError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class UnknownNameError(PockError):
+    """A target, model, optimizer, loss or parameter pattern names nothing that exists."""
+
+
+class UnsupportedModelError(PockError):
+    """The model uses operators that cannot be imported, differentiated or lowered; all are listed."""
+
+
+class BatchError(PockError):
+    """A batch has the wrong shape, dtype, or values out of range."""
+
+
+class ArtifactError(PockError):
+    """An artifact or a checkpoint is damaged, edited by hand, or made for another machine."""
+
+
+class BuildError(PockError):
+    """The cross-linker could not build the artifact's binary."""
+
+
+class DivergedError(PockError):
+    """The loss is not a finite number any more; the last good checkpoint was kept."""
