@@ -1,0 +1,250 @@
+"""Convolution and its two gradients, channels last, as loops.
+
+Data is NHWC, weights are HWIO (for ``groups`` > 1 the I axis has ``channels / groups`` entries).
+``relax.nn.conv2d`` keeps its operator and gets this lowering; the gradients are operators of our own.
+The block that does the arithmetic carries the annotation ``pock.kernel``; schedules look for it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import relax, te, tirx
+
+from pock_tvm.relay_passes.operators.registry import call_operator, register_operator
+
+Tensor = te.Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """How the window moves: strides, padding (top, left, bottom, right), dilation, groups."""
+
+    strides: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @classmethod
+    def of(cls, call: relax.Call) -> "Window":
+        """Read the window of a conv2d call or of one of its gradients."""
+        attrs = call.attrs
+        return cls(
+            _ints(attrs["strides"]),
+            _ints(attrs["padding"]),
+            _ints(attrs["dilation"]),
+            int(attrs["groups"]),
+        )
+
+    def attrs(self) -> dict[str, Any]:
+        """Return the window as operator attributes."""
+        return {
+            "strides": list(self.strides),
+            "padding": list(self.padding),
+            "dilation": list(self.dilation),
+            "groups": self.groups,
+        }
+
+
+def _ints(values: Any) -> Any:
+    return tuple(int(v) for v in values)
+
+
+def _shape(x: Tensor) -> tuple[int, ...]:
+    return _ints(x.shape)
+
+
+def _is_depthwise(weight_shape: tuple[int, ...], window: Window) -> bool:
+    return weight_shape[2] == 1 and weight_shape[3] == window.groups > 1
+
+
+def pad_pixels(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
+    """Return NHWC ``x`` with zeros around each picture, or ``x`` itself where there are none."""
+    top, left, bottom, right = padding
+    if not any(padding):
+        return x
+    n, h, w, c = _shape(x)
+    zero = tirx.const(0, x.dtype)
+
+    def padded(b: Any, i: Any, j: Any, k: Any) -> Any:
+        inside = tirx.all(i >= top, i < top + h, j >= left, j < left + w)
+        return tirx.if_then_else(inside, x[b, i - top, j - left, k], zero)
+
+    return te.compute((n, h + top + bottom, w + left + right, c), padded, name="padded")
+
+
+def conv2d(x: Tensor, w: Tensor, window: Window) -> Tensor:
+    """y[n, i, j, o] = Σ x[n, i·s + p·d - pad, j·s + q·d - pad, c] · w[p, q, c, o]."""
+    (sh, sw), (dh, dw), groups = window.strides, window.dilation, window.groups
+    n, h, wd, _ = _shape(x)
+    kh, kw, per_group, out_channels = _shape(w)
+    top, left, bottom, right = window.padding
+    oh = (h + top + bottom - dh * (kh - 1) - 1) // sh + 1
+    ow = (wd + left + right - dw * (kw - 1) - 1) // sw + 1
+    xp = pad_pixels(x, window.padding)
+    p, q = te.reduce_axis((0, kh), "p"), te.reduce_axis((0, kw), "q")
+    if _is_depthwise(_shape(w), window):
+        return te.compute(
+            (n, oh, ow, out_channels),
+            lambda b, i, j, k: te.sum(
+                xp[b, i * sh + p * dh, j * sw + q * dw, k] * w[p, q, 0, k], axis=[p, q]
+            ),
+            name="depthwise_conv2d",
+            attrs={"pock.kernel": "depthwise_conv2d"},
+        )
+    c = te.reduce_axis((0, per_group), "c")
+    out_per_group = out_channels // groups
+
+    def product(b: Any, i: Any, j: Any, o: Any) -> Any:
+        channel = c if groups == 1 else o // out_per_group * per_group + c
+        return te.sum(
+            xp[b, i * sh + p * dh, j * sw + q * dw, channel] * w[p, q, c, o], axis=[p, q, c]
+        )
+
+    name = "conv2d" if groups == 1 else "grouped_conv2d"
+    return te.compute((n, oh, ow, out_channels), product, name=name, attrs={"pock.kernel": name})
+
+
+def conv2d_data_grad(
+    ct: Tensor, w: Tensor, x_shape: tuple[int, ...], window: Window
+) -> Tensor:
+    """x̄[n, i, j, c] = Σ ȳ[n, (i + pad - p·d) / s, (j + pad - q·d) / s, o] · w[p, q, c, o].
+
+    The sum runs over the taps for which the division has no remainder.
+    """
+    (sh, sw), (dh, dw), groups = window.strides, window.dilation, window.groups
+    top, left, _, _ = window.padding
+    n, h, wd, in_channels = x_shape
+    kh, kw, per_group, out_channels = _shape(w)
+    _, oh, ow, _ = _shape(ct)
+    # Spread the cotangent over the grid of x, shifted so that every tap reads inside it.
+    up, lead = dh * (kh - 1) - top, dw * (kw - 1) - left
+    zero = tirx.const(0, ct.dtype)
+
+    def spread(b: Any, i: Any, j: Any, o: Any) -> Any:
+        row, col = i - up, j - lead
+        inside = tirx.all(row >= 0, row < (oh - 1) * sh + 1, col >= 0, col < (ow - 1) * sw + 1)
+        if sh > 1 or sw > 1:
+            inside = tirx.all(inside, tirx.indexmod(row, sh) == 0, tirx.indexmod(col, sw) == 0)
+        return tirx.if_then_else(
+            inside, ct[b, tirx.indexdiv(row, sh), tirx.indexdiv(col, sw), o], zero
+        )
+
+    grid = (n, h + dh * (kh - 1), wd + dw * (kw - 1), out_channels)
+    exact = grid[1:3] == (oh, ow) and (sh, sw, up, lead) == (1, 1, 0, 0)
+    ctp = ct if exact else te.compute(grid, spread, name="spread")
+    p, q = te.reduce_axis((0, kh), "p"), te.reduce_axis((0, kw), "q")
+    if _is_depthwise(_shape(w), window):
+        return te.compute(
+            x_shape,
+            lambda b, i, j, k: te.sum(
+                ctp[b, i + (kh - 1 - p) * dh, j + (kw - 1 - q) * dw, k] * w[p, q, 0, k],
+                axis=[p, q],
+            ),
+            name="depthwise_conv2d_data_grad",
+            attrs={"pock.kernel": "depthwise_conv2d_data_grad"},
+        )
+    out_per_group = out_channels // groups
+    o = te.reduce_axis((0, out_per_group), "o")
+
+    def product(b: Any, i: Any, j: Any, c: Any) -> Any:
+        channel = o if groups == 1 else c // per_group * out_per_group + o
+        inner = c if groups == 1 else tirx.indexmod(c, per_group)
+        return te.sum(
+            ctp[b, i + (kh - 1 - p) * dh, j + (kw - 1 - q) * dw, channel]
+            * w[p, q, inner, channel],
+            axis=[p, q, o],
+        )
+
+    name = "conv2d_data_grad" if groups == 1 else "grouped_conv2d_data_grad"
+    return te.compute(x_shape, product, name=name, attrs={"pock.kernel": name})
+
+
+def conv2d_weight_grad(
+    x: Tensor, ct: Tensor, w_shape: tuple[int, ...], window: Window
+) -> Tensor:
+    """w̄[p, q, c, o] = Σ over pixels of x[n, i·s + p·d - pad, j·s + q·d - pad, c] · ȳ[n, i, j, o]."""
+    (sh, sw), (dh, dw), groups = window.strides, window.dilation, window.groups
+    kh, kw, per_group, out_channels = w_shape
+    n, oh, ow, _ = _shape(ct)
+    xp = pad_pixels(x, window.padding)
+    b = te.reduce_axis((0, n), "b")
+    i, j = te.reduce_axis((0, oh), "i"), te.reduce_axis((0, ow), "j")
+    if _is_depthwise(w_shape, window):
+        return te.compute(
+            w_shape,
+            lambda p, q, _, k: te.sum(
+                xp[b, i * sh + p * dh, j * sw + q * dw, k] * ct[b, i, j, k], axis=[b, i, j]
+            ),
+            name="depthwise_conv2d_weight_grad",
+            attrs={"pock.kernel": "depthwise_conv2d_weight_grad"},
+        )
+    out_per_group = out_channels // groups
+
+    def product(p: Any, q: Any, c: Any, o: Any) -> Any:
+        channel = c if groups == 1 else o // out_per_group * per_group + c
+        return te.sum(
+            xp[b, i * sh + p * dh, j * sw + q * dw, channel] * ct[b, i, j, o], axis=[b, i, j]
+        )
+
+    name = "conv2d_weight_grad" if groups == 1 else "grouped_conv2d_weight_grad"
+    return te.compute(w_shape, product, name=name, attrs={"pock.kernel": name})
+
+
+def legalize_conv2d(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Lower ``relax.nn.conv2d``; the layout passes have made it NHWC / HWIO."""
+    if (call.attrs.data_layout, call.attrs.kernel_layout) != ("NHWC", "HWIO"):
+        raise ValueError(f"conv2d is not channels-last: {call}")
+    window = Window.of(call)
+    return bb.call_te(
+        lambda x, w: conv2d(x, w, window), *call.args, primfunc_name_hint="conv2d"
+    )
+
+
+def _infer_data_grad(call: relax.Call) -> relax.TensorType:
+    """Gradient of conv2d with respect to its input."""
+    return relax.TensorType(_ints(call.attrs["x_shape"]), call.args[0].ty.dtype)
+
+
+def _infer_weight_grad(call: relax.Call) -> relax.TensorType:
+    """Gradient of conv2d with respect to its weight."""
+    return relax.TensorType(_ints(call.attrs["w_shape"]), call.args[0].ty.dtype)
+
+
+def _legalize_data_grad(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    x_shape, window = _ints(call.attrs["x_shape"]), Window.of(call)
+    return bb.call_te(
+        lambda ct, w: conv2d_data_grad(ct, w, x_shape, window),
+        *call.args,
+        primfunc_name_hint="conv2d_data_grad",
+    )
+
+
+def _legalize_weight_grad(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    w_shape, window = _ints(call.attrs["w_shape"]), Window.of(call)
+    return bb.call_te(
+        lambda x, ct: conv2d_weight_grad(x, ct, w_shape, window),
+        *call.args,
+        primfunc_name_hint="conv2d_weight_grad",
+    )
+
+
+DATA_GRAD = register_operator(
+    "pock.conv2d_data_grad", infer_type=_infer_data_grad, legalize=_legalize_data_grad
+)
+WEIGHT_GRAD = register_operator(
+    "pock.conv2d_weight_grad", infer_type=_infer_weight_grad, legalize=_legalize_weight_grad
+)
+
+
+def data_grad(
+    ct: relax.Expr, w: relax.Expr, x_shape: tuple[int, ...], window: Window
+) -> relax.Call:
+    """Build ``pock.conv2d_data_grad``: cotangent (n, oh, ow, o) and weight -> (n, h, w, c)."""
+    return call_operator(DATA_GRAD, ct, w, x_shape=list(x_shape), **window.attrs())
+
+
+def weight_grad(
+    x: relax.Expr, ct: relax.Expr, w_shape: tuple[int, ...], window: Window
+) -> relax.Call:
+    """Build ``pock.conv2d_weight_grad``: input and cotangent -> (kh, kw, c, o)."""
+    return call_operator(WEIGHT_GRAD, x, ct, w_shape=list(w_shape), **window.attrs())
