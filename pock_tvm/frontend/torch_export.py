@@ -1,0 +1,210 @@
+"""Import a PyTorch module or an exported program.
+
+The importer of TVM names parameters after the exported graph; the original names stand in the
+program's signature. It also turns buffers into anonymous constants: the running statistics of
+batch normalization are given back their names here, since a training step may update them.
+"""
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.export.graph_signature import InputKind
+from tvm import IRModule, relax
+from tvm.relax.frontend.torch import from_exported_program
+
+from pock_tvm.errors import BatchError, UnsupportedModelError
+from pock_tvm.frontend.model import ImportedModel, InputSpec
+
+_BATCH_NORM = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
+_DROPOUT = ("dropout", "dropout_", "feature_dropout", "alpha_dropout", "native_dropout")
+_DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.int64: "int32"}
+
+
+def import_module(
+    module: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...], batch: int, name: str
+) -> ImportedModel:
+    """Export ``module`` in eval mode for ``batch`` samples and import it.
+
+    Args:
+        module: returns one tensor, or an object with ``.logits``.
+        example_inputs: tensors whose leading axis is the batch, of any length.
+        batch: samples in one training step.
+        name: what to call the model in the artifact.
+
+    Raises:
+        UnsupportedModelError: the module cannot be exported, or uses operators TVM cannot import.
+    """
+    resized = tuple(_resize_batch(x, batch) for x in example_inputs)
+    was_training = module.training
+    try:
+        # Eval mode turns dropout off; an in-place dropout would be imported as times zero.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            program = torch.export.export(_Logits(module.eval()), resized)
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"torch.export refuses {name}: {_first_line(error)}; export it yourself to a .pt2 file"
+        ) from error
+    finally:
+        module.train(was_training)
+    input_names = list(inspect.signature(module.forward).parameters)[: len(resized)]
+    return import_program(program, name, prefix="module.", input_names=input_names)
+
+
+def import_program(
+    program: torch.export.ExportedProgram,
+    name: str,
+    *,
+    prefix: str = "",
+    input_names: Sequence[str] | None = None,
+) -> ImportedModel:
+    """Import an exported program.
+
+    Args:
+        program: static shapes, one tensor output.
+        name: what to call the model in the artifact.
+        prefix: left off the names of parameters.
+        input_names: what to call the inputs; the program's own names where None.
+
+    Raises:
+        UnsupportedModelError: the program uses operators that TVM cannot import.
+    """
+    _drop_dropout(program)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mod = from_exported_program(
+                program, keep_params_as_input=True, unwrap_unit_return_tuple=True
+            )
+    except Exception as error:
+        raise UnsupportedModelError(f"TVM cannot import {name}: {_first_line(error)}") from error
+
+    specs = program.graph_signature.input_specs
+    originals = {
+        s.arg.name: s.target.removeprefix(prefix)
+        for s in specs
+        if s.kind in (InputKind.PARAMETER, InputKind.BUFFER)
+    }
+    tensors = {
+        key.removeprefix(prefix): value.detach().cpu().numpy()
+        for key, value in {**program.state_dict, **program.constants}.items()
+        if isinstance(value, torch.Tensor)
+    }
+    user_inputs = [s.arg.name for s in specs if s.kind == InputKind.USER_INPUT]
+    statistics = _batch_norm_statistics(program, originals)
+    new_names = dict(zip(user_inputs, input_names or user_inputs, strict=True))
+    main = _name_parameters(mod["main"], originals, new_names, statistics)
+    count = len(main.params) - len(user_inputs)
+    parameters = {v.name: np.array(tensors[v.name]) for v in main.params[:count]}
+    return ImportedModel(
+        name=name,
+        mod=IRModule({"main": main}),
+        parameters=parameters,
+        inputs=tuple(_input_spec(v) for v in main.params[count:]),
+        buffers=frozenset(name for pair in statistics for name in pair),
+    )
+
+
+class _Logits(torch.nn.Module):
+    """Return the tensor that a loss is computed from, whatever the wrapped model returns."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        out = self.module(*inputs)
+        if isinstance(out, Mapping) and "logits" in out:
+            return out["logits"]
+        return out[0] if isinstance(out, (tuple, list)) else out
+
+
+def _resize_batch(x: torch.Tensor, batch: int) -> torch.Tensor:
+    if x.ndim == 0:
+        raise BatchError("an example input is a scalar; its leading axis must be the batch")
+    repeats = -(-batch // x.shape[0])
+    return torch.cat([x] * repeats)[:batch]
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _drop_dropout(program: torch.export.ExportedProgram) -> None:
+    """Replace every dropout by its input: fine-tuning graphs here are deterministic."""
+    for node in list(program.graph.nodes):
+        if node.op == "call_function" and _operator_name(node) in _DROPOUT:
+            node.replace_all_uses_with(node.args[0])
+            program.graph.erase_node(node)
+
+
+def _operator_name(node: torch.fx.Node) -> str:
+    return str(getattr(node.target, "__name__", node.target)).split(".")[0]
+
+
+def _batch_norm_statistics(
+    program: torch.export.ExportedProgram, originals: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Return the names of (running mean, running variance), batch norm by batch norm."""
+    return [
+        (originals[node.args[3].name], originals[node.args[4].name])
+        for node in program.graph.nodes
+        if node.op == "call_function" and _operator_name(node) in _BATCH_NORM
+    ]
+
+
+def _name_parameters(
+    func: relax.Function,
+    originals: Mapping[str, str],
+    user_inputs: Mapping[str, str],
+    statistics: list[tuple[str, str]],
+) -> relax.Function:
+    """Rebuild ``func`` with named parameters: weights, statistics, then inputs (int64 -> int32)."""
+    weights = [p for p in func.params if p.name in originals]
+    inputs = [p for p in func.params if p.name in user_inputs]
+    renamed = {p: relax.Var(originals[p.name], p.ty) for p in weights}
+    for p in inputs:
+        dtype = "int32" if str(p.ty.dtype) == "int64" else p.ty.dtype
+        renamed[p] = relax.Var(user_inputs[p.name], relax.TensorType(p.ty.shape, dtype))
+    stats: dict[str, relax.Var] = {}
+
+    params_after: list[relax.Var] = [renamed[p] for p in weights]
+    remaining = iter(statistics)
+
+    @relax.expr_functor.mutator
+    class Rename(relax.PyExprMutator):
+        def visit_call_(self, call: relax.Call) -> relax.Expr:
+            call = super().visit_call_(call)
+            if getattr(call.op, "name", "") != "relax.nn.batch_norm":
+                return call
+            args = list(call.args)
+            for i, stat in zip((3, 4), next(remaining), strict=True):
+                if stat not in stats:
+                    stats[stat] = relax.Var(stat, args[i].ty)
+                args[i] = stats[stat]
+            return relax.Call(call.op, args, call.attrs, call.ty_args)
+
+        def visit_var_(self, var: relax.Var) -> relax.Expr:
+            return self.replace(var, super().visit_var_(var))
+
+        def replace(self, var: relax.Var, default: Any) -> relax.Expr:
+            new = renamed.get(var)
+            if new is None:
+                return default
+            if new.ty.dtype != var.ty.dtype:
+                return relax.op.astype(new, var.ty.dtype)
+            return new
+
+    body = Rename().visit_expr(func.body)
+    params_after += list(stats.values()) + [renamed[p] for p in inputs]
+    return relax.Function(params_after, body, func.ret_ty).with_attr("global_symbol", "main")
+
+
+def _input_spec(var: relax.Var) -> InputSpec:
+    shape = tuple(int(d) for d in var.ty.shape)
+    return InputSpec(var.name, shape, str(var.ty.dtype))
