@@ -52,7 +52,9 @@ class _Simplifier:
             if is_call_to(producer, "relax.reshape"):
                 value = bb.normalize(reshape(producer.args[0], static_shape(value)))
             return _unless_same(value)
-        if is_call_to(value, "relax.broadcast_to", "relax.astype", "relax.nn.dropout"):
+        if is_call_to(value, "relax.astype") and _loses_nothing(producer, value):
+            value = bb.normalize(relax.op.astype(producer.args[0], value.ty.dtype))
+        if is_call_to(value, "relax.broadcast_to", "relax.astype"):
             return _unless_same(value)
         return _without_neutral_operand(value)
 
@@ -78,6 +80,14 @@ def permutation_of(call: relax.Call) -> tuple[int, ...]:
     if call.attrs.axes is None:
         return tuple(reversed(range(rank)))
     return tuple(int(axis) % rank for axis in call.attrs.axes)
+
+
+def _loses_nothing(producer: relax.Expr | None, cast: relax.Call) -> bool:
+    """Tell whether the cast before ``cast`` only widened an integer, as importers do to indices."""
+    if not is_call_to(producer, "relax.astype"):
+        return False
+    dtypes = [str(producer.args[0].ty.dtype), str(producer.ty.dtype), str(cast.ty.dtype)]
+    return dtypes[0] == dtypes[2] == "int32" and dtypes[1] == "int64"
 
 
 def _unless_same(call: relax.Call) -> relax.Expr:
