@@ -1,0 +1,64 @@
+"""The schemes that a word names: ``full``, ``bias``, ``head``, ``last:N``, a file, or a pattern list.
+
+A *block* is what the model repeats: the run of parameters that share a name up to a number, as in
+``layer.3.`` or ``features.12.``. The *head* is the last module that holds a weight.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pock_tvm.errors import UnknownNameError
+from pock_tvm.update.scheme import UpdateScheme, load_scheme
+
+_NUMBERED = re.compile(r"^(.*?\b\d+)\.")
+
+
+def parse_update(text: str, parameters: Sequence[str]) -> UpdateScheme:
+    """Read what a user writes after ``--update``.
+
+    Args:
+        text: ``full``, ``bias`` (every bias, and the head), ``head``, ``last:N`` (the last N blocks
+            and all after them), the path of a ``.toml`` file, or patterns separated by commas.
+        parameters: names of the model's trainable parameters, in the model's order.
+
+    Raises:
+        UnknownNameError: the text is none of these, or asks for more blocks than there are.
+    """
+    if text == "full":
+        return UpdateScheme(name=text, trainable=("*",))
+    if text == "head":
+        return UpdateScheme(name=text, trainable=_head(parameters))
+    if text == "bias":
+        biases = tuple(name for name in parameters if name.rpartition(".")[2] == "bias")
+        return UpdateScheme(name=text, trainable=(*biases, *_head(parameters)))
+    if text.startswith("last:"):
+        return UpdateScheme(name=text, trainable=_last_blocks(text, parameters))
+    if text.endswith(".toml"):
+        return load_scheme(Path(text))
+    if "*" in text or "," in text or text in parameters:
+        return UpdateScheme(name=text, trainable=tuple(p.strip() for p in text.split(",")))
+    raise UnknownNameError(
+        f"unknown update {text!r}; write full, bias, head, last:N, a .toml file, or patterns such as"
+        " 'classifier.*,*.bias'"
+    )
+
+
+def _head(parameters: Sequence[str]) -> tuple[str, ...]:
+    module = parameters[-1].rpartition(".")[0]
+    return tuple(name for name in parameters if name.rpartition(".")[0] == module)
+
+
+def _last_blocks(text: str, parameters: Sequence[str]) -> tuple[str, ...]:
+    blocks: list[str] = []
+    for name in parameters:
+        match = _NUMBERED.match(name)
+        if match and match.group(1) not in blocks:
+            blocks.append(match.group(1))
+    asked = text.removeprefix("last:").removesuffix(" blocks").strip()
+    if not asked.isdigit() or not 1 <= int(asked) <= len(blocks):
+        raise UnknownNameError(
+            f"update {text!r}: write last:N with N from 1 to {len(blocks)}, the blocks of this model"
+        )
+    first = next(i for i, n in enumerate(parameters) if n.startswith(blocks[-int(asked)] + "."))
+    return tuple(parameters[first:])
