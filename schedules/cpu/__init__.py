@@ -1,0 +1,1 @@
+"""Schedules of CPU kernels, one family a file; ``generic`` accepts what is left."""

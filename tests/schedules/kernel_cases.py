@@ -1,0 +1,94 @@
+"""Fused kernels for the schedule tests, built the way the pipeline builds them."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax, tirx
+
+from pock_tvm.relay_passes.operators import conv2d
+from pock_tvm.schedules import schedule_kernel
+from pock_tvm.targets import get_target
+
+LOWERINGS = {"relax.nn.conv2d": conv2d.legalize_conv2d}
+
+
+def fuse_kernels(build: Callable[..., relax.Expr], *inputs: Any) -> list[tirx.PrimFunc]:
+    """Legalise and fuse a Relax snippet; return its kernels in call order.
+
+    Args:
+        build: maps one Relax variable per input to an expression.
+        inputs: arrays, or (shape, dtype) pairs.
+    """
+    bb = relax.BlockBuilder()
+    params = [relax.Var(f"p{k}", _type(x)) for k, x in enumerate(inputs)]
+    with bb.function("main", params):
+        with bb.dataflow():
+            out = bb.emit_output(bb.normalize(build(*params)))
+        bb.emit_func_output(out)
+    mod = bb.get()
+    for step in (
+        relax.transform.LegalizeOps(LOWERINGS),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FoldConstant(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+    ):
+        mod = step(mod)
+    values = [b.value for block in mod["main"].body.blocks for b in block.bindings]
+    calls = [v for v in values if isinstance(v, relax.Call) and v.op.name == "relax.call_tir"]
+    return [mod[call.args[0]] for call in calls]
+
+
+def fuse_kernel(build: Callable[..., relax.Expr], *inputs: Any) -> tirx.PrimFunc:
+    """Return the one kernel that a Relax snippet becomes."""
+    (func,) = fuse_kernels(build, *inputs)
+    return func
+
+
+def compile_kernel(func: tirx.PrimFunc, spec: str = "host") -> Any:
+    """Schedule a kernel and build it for the target called ``spec``."""
+    target = get_target(spec)
+    scheduled = schedule_kernel(func, target)
+    mod = tvm.IRModule({"main": scheduled.with_attr("global_symbol", "main")})
+    return tirx.build(mod, target=target.build())
+
+
+def run_kernel(func: tirx.PrimFunc, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Schedule, build and run a kernel on this machine; return its outputs."""
+    return run_built(compile_kernel(func), func, inputs)
+
+
+def run_built(lib: Any, func: tirx.PrimFunc, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Run a built kernel with outputs full of NaN (or the largest integer) beforehand."""
+    arrays = [tvm.runtime.tensor(x) for x in inputs]
+    outputs = [
+        tvm.runtime.tensor(_poison([int(d) for d in p.shape], str(p.dtype)))
+        for p in func.params[len(inputs) :]
+    ]
+    lib["main"](*arrays, *outputs)
+    return [o.numpy() for o in outputs]
+
+
+def assembly(func: tirx.PrimFunc, spec: str) -> str:
+    """Return the assembly of a scheduled kernel."""
+    return str(compile_kernel(func, spec).inspect_source("asm"))
+
+
+def count(pattern: str, text: str) -> int:
+    """Count the matches of a regular expression."""
+    return len(re.findall(pattern, text))
+
+
+def _type(x: Any) -> relax.TensorType:
+    if isinstance(x, np.ndarray):
+        return relax.TensorType(x.shape, str(x.dtype))
+    return relax.TensorType(*x)
+
+
+def _poison(shape: list[int], dtype: str) -> np.ndarray:
+    kind = np.dtype(dtype)
+    bad = np.nan if kind.kind == "f" else True if kind.kind == "b" else np.iinfo(kind).max
+    return np.full(shape, bad, kind)
