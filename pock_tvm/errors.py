@@ -17,6 +17,10 @@ class UnsupportedModelError(PockError):
     """The model uses operators that cannot be imported, differentiated or lowered; all are listed."""
 
 
+class UnreachableParameterError(PockError):
+    """A parameter was chosen to learn, but the loss does not depend on it."""
+
+
 class BatchError(PockError):
     """A batch has the wrong shape, dtype, or values out of range."""
 

@@ -2,16 +2,39 @@
 
 from collections.abc import Callable
 
-from tvm.relax import Call, Expr, Var
+from tvm.relax import Call, Expr, TensorType, TupleGetItem, TupleType, Var
+from tvm.relax import Tuple as RelaxTuple
 
 Cotangents = tuple[Callable[[], Expr] | None, ...]
-"""One thunk per operand; only those that lead to a trainable tensor are called.
+"""One thunk per entry of ``operands(call)``; only those that lead to a trainable tensor are called.
 
 ``None`` marks an operand that no gradient flows to (indices, labels, masks).
 """
 
 VJPRule = Callable[[Expr, Call, Var], Cotangents]
-"""Rule of an operator: ``(cotangent of the output, the call, its output) -> Cotangents``."""
+"""Rule of an operator: ``(cotangent of the output, the call, its output) -> Cotangents``.
+
+The cotangent is a variable or a constant; of an operator with several outputs it is their Tuple.
+"""
+
+NON_DIFFERENTIABLE = frozenset(
+    {
+        "relax.ceil",
+        "relax.eye_like",
+        "relax.floor",
+        "relax.ones_like",
+        "relax.round",
+        "relax.shape_of",
+        "relax.sign",
+        "relax.trunc",
+        "relax.zeros_like",
+    }
+)
+"""Operators on floats whose derivative is zero wherever it exists.
+
+Comparisons, argmax and the like need no entry: no gradient flows through an integer or a boolean.
+Nor do arange, zeros or one_hot: they have no float operand.
+"""
 
 _RULES: dict[str, VJPRule] = {}
 
@@ -36,3 +59,17 @@ def vjp_rule(op: str) -> VJPRule | None:
 def operators_with_rules() -> frozenset[str]:
     """Return the names of all operators that can be differentiated."""
     return frozenset(_RULES)
+
+
+def operands(call: Call) -> list[Expr]:
+    """Return the tensors that a call reads, those inside tuples one by one."""
+    tensors: list[Expr] = []
+    for arg in call.args:
+        if isinstance(arg, RelaxTuple):
+            tensors += [field for field in arg.fields if isinstance(field.ty, TensorType)]
+        elif isinstance(arg.ty, TupleType):
+            fields = enumerate(arg.ty.fields)
+            tensors += [TupleGetItem(arg, i) for i, ty in fields if isinstance(ty, TensorType)]
+        elif isinstance(arg.ty, TensorType):
+            tensors.append(arg)
+    return tensors

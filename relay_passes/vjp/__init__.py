@@ -1,0 +1,25 @@
+"""VJP rules, one module per family of operators; importing this package registers them all."""
+
+from pock_tvm.relay_passes.vjp import binary, index, linear_algebra, nn, reduce, shape, unary
+from pock_tvm.relay_passes.vjp.registry import (
+    NON_DIFFERENTIABLE,
+    operands,
+    operators_with_rules,
+    register_vjp,
+    vjp_rule,
+)
+
+__all__ = [
+    "NON_DIFFERENTIABLE",
+    "binary",
+    "index",
+    "linear_algebra",
+    "nn",
+    "operands",
+    "operators_with_rules",
+    "reduce",
+    "register_vjp",
+    "shape",
+    "unary",
+    "vjp_rule",
+]

@@ -1,0 +1,279 @@
+"""The cases of test_rules.py: operators, shapes, ranges, and PyTorch's name for the same thing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tvm import relax
+from tvm.relax import op
+
+from pock_tvm.relay_passes.operators.cross_entropy import cross_entropy
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operator at one set of operand shapes; integer operands are constants inside ``op``."""
+
+    name: str
+    op: Callable[..., relax.Expr]
+    shapes: tuple[Shape, ...]
+    low: float = -2.0
+    high: float = 2.0
+    torch: Callable[..., Any] | None = None
+
+    def operands(self, rng: np.random.Generator) -> list[np.ndarray]:
+        return [rng.uniform(self.low, self.high, shape) for shape in self.shapes]
+
+
+@dataclass(frozen=True)
+class Special:
+    """One operator at values where its derivative is a matter of choice, against PyTorch."""
+
+    name: str
+    op: Callable[..., relax.Expr]
+    values: tuple[Any, ...]
+    torch: Callable[..., Any]
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        return tuple(np.shape(v) for v in self.values)
+
+    def operands(self, _rng: np.random.Generator) -> list[np.ndarray]:
+        return [np.asarray(v, "float64") for v in self.values]
+
+
+def ints(values: Any) -> relax.Expr:
+    return relax.const(np.asarray(values, "int64"))
+
+
+def mask(values: Any) -> relax.Expr:
+    return relax.const(np.asarray(values, "bool"))
+
+
+def number(value: float) -> relax.Expr:
+    return relax.const(value, "float64")
+
+
+def conv2d(**window: Any) -> Callable[..., relax.Expr]:
+    return lambda x, w: op.nn.conv2d(
+        x, w, data_layout="NHWC", kernel_layout="HWIO", out_dtype="float64", **window
+    )
+
+
+def torch_conv2d(strides=1, padding=0, dilation=1, groups=1) -> Callable[..., Any]:
+    def run(x, w):
+        top, left, bottom, right = [padding] * 4 if isinstance(padding, int) else padding
+        x = F.pad(x.permute(0, 3, 1, 2), (left, right, top, bottom))
+        y = F.conv2d(x, w.permute(3, 2, 0, 1), None, strides, 0, dilation, groups)
+        return y.permute(0, 2, 3, 1)
+
+    return run
+
+
+def conv_case(name: str, x: Shape, w: Shape, **window: Any) -> Case:
+    return Case(f"conv2d-{name}", conv2d(**window), (x, w), torch=torch_conv2d(**window))
+
+
+def entropy(labels: Any, **options: Any) -> dict[str, Any]:
+    return {
+        "op": lambda x: cross_entropy(x, ints(labels), **options),
+        "torch": lambda x: F.cross_entropy(x, torch.tensor(labels), **options),
+    }
+
+
+M = ((3, 4),)
+
+UNARY = [
+    Case("exp", op.exp, M, torch=torch.exp),
+    Case("log", op.log, M, low=0.5, torch=torch.log),
+    Case("sqrt", op.sqrt, M, low=0.5, torch=torch.sqrt),
+    Case("rsqrt", op.rsqrt, M, low=0.5, torch=torch.rsqrt),
+    Case("negative", op.negative, M, torch=torch.neg),
+    Case("abs", op.abs, M, torch=torch.abs),
+    Case("square", op.square, M, torch=torch.square),
+    Case("sin", op.sin, M, torch=torch.sin),
+    Case("cos", op.cos, M, torch=torch.cos),
+    Case("tanh", op.tanh, M, torch=torch.tanh),
+    Case("sigmoid", op.sigmoid, M, torch=torch.sigmoid),
+    Case("erf", op.erf, M, torch=torch.erf),
+    Case("astype", lambda x: op.astype(x, "float64"), M),
+    Case("clip", lambda x: op.clip(x, -0.5, 1), M, torch=lambda x: F.hardtanh(x, -0.5, 1)),
+    Case("relu", op.nn.relu, M, torch=F.relu),
+    Case("leakyrelu", lambda x: op.nn.leakyrelu(x, 0.1), M, torch=lambda x: F.leaky_relu(x, 0.1)),
+    Case("silu", op.nn.silu, M, torch=F.silu),
+    Case("gelu", op.nn.gelu, M, torch=F.gelu),
+    Case("gelu_tanh", op.nn.gelu_tanh, M, torch=lambda x: F.gelu(x, approximate="tanh")),
+]
+
+BINARY = [
+    Case("add", op.add, ((2, 3, 4), (3, 1)), torch=torch.add),
+    Case("add-scalar", op.add, ((), (3, 4)), torch=torch.add),
+    Case("subtract", op.subtract, ((3, 4), (2, 1, 4)), torch=torch.sub),
+    Case("multiply", op.multiply, ((1, 4), (3, 1)), torch=torch.mul),
+    Case("divide", op.divide, ((3, 4), (4,)), low=0.5, torch=torch.div),
+    Case("power", op.power, ((3, 4), (4,)), low=0.5, torch=torch.pow),
+    Case("power-square", lambda x: op.power(x, number(2)), M, torch=torch.square),
+    Case("power-cube", lambda x: op.power(x, number(3)), M, torch=lambda x: x**3),
+    Case("maximum", op.maximum, ((3, 4), (4,)), torch=torch.maximum),
+    Case("minimum", op.minimum, ((3, 4), (3, 1)), torch=torch.minimum),
+    Case(
+        "where",
+        lambda x, y: op.where(mask([[1], [0], [1]]), x, y),
+        ((3, 4), (1, 4)),
+        torch=lambda x, y: torch.where(torch.tensor([[True], [False], [True]]), x, y),
+    ),
+]
+
+REDUCE = [
+    Case("sum", op.sum, M, torch=torch.sum),
+    Case("sum-axis", lambda x: op.sum(x, [-2]), ((2, 3, 4),), torch=lambda x: x.sum(-2)),
+    Case("mean", op.mean, M, torch=torch.mean),
+    Case(
+        "mean-axes",
+        lambda x: op.mean(x, [-1, 1], keepdims=True),
+        ((2, 3, 4),),
+        torch=lambda x: x.mean((1, 2), keepdim=True),
+    ),
+    Case("max", lambda x: op.max(x, [0]), M, torch=lambda x: x.amax(0)),
+    Case("min", lambda x: op.min(x, [1], keepdims=True), M, torch=lambda x: x.amin(1, True)),
+    Case(
+        "variance",
+        lambda x: op.variance(x, [1]),
+        ((2, 5, 3),),
+        torch=lambda x: x.var(1, correction=0),
+    ),
+]
+
+LINEAR_ALGEBRA = [
+    Case(f"matmul-{len(x)}d-{len(y)}d", op.matmul, (x, y), torch=torch.matmul)
+    for x, y in [
+        ((3, 4), (4, 5)),
+        ((4,), (4,)),
+        ((4,), (4, 5)),
+        ((3, 4), (4,)),
+        ((2, 3, 4), (4, 5)),
+        ((2, 3, 4), (4,)),
+        ((3, 4), (2, 4, 5)),
+        ((4,), (2, 4, 5)),
+        ((2, 3, 4), (2, 4, 5)),
+        ((2, 1, 3, 4), (3, 4, 5)),
+    ]
+] + [
+    conv_case("plain", (2, 5, 6, 3), (3, 3, 3, 4)),
+    conv_case("stride", (1, 7, 6, 2), (3, 3, 2, 3), strides=(2, 3), padding=(1, 1, 1, 1)),
+    conv_case("uneven-pad", (1, 5, 5, 2), (2, 3, 2, 3), strides=(2, 2), padding=(0, 1, 1, 2)),
+    conv_case("dilation", (1, 8, 7, 2), (3, 2, 2, 3), dilation=(2, 3), padding=(2, 1, 2, 1)),
+    conv_case("groups", (1, 4, 4, 4), (3, 3, 2, 6), groups=2, padding=(1, 1, 1, 1)),
+    conv_case("depthwise", (2, 5, 5, 3), (3, 3, 1, 3), groups=3, strides=(2, 2)),
+    conv_case("pointwise", (2, 3, 3, 4), (1, 1, 4, 5)),
+]
+
+NN = [
+    Case("softmax", op.nn.softmax, M, torch=lambda x: F.softmax(x, -1)),
+    Case("softmax-axis", lambda x: op.nn.softmax(x, 1), ((2, 3, 4),), torch=lambda x: x.softmax(1)),
+    Case("log_softmax", op.nn.log_softmax, M, torch=lambda x: F.log_softmax(x, -1)),
+    Case(
+        "layer_norm",
+        lambda x, g, b: op.nn.layer_norm(x, g, b, axes=[-1], epsilon=1e-5),
+        ((2, 3, 6), (6,), (6,)),
+        torch=lambda x, g, b: F.layer_norm(x, (6,), g, b, 1e-5),
+    ),
+    Case(
+        "layer_norm-two-axes",
+        lambda x, g, b: op.nn.layer_norm(x, g, b, axes=[-2, -1], epsilon=1e-3),
+        ((2, 3, 4), (3, 4), (3, 4)),
+        torch=lambda x, g, b: F.layer_norm(x, (3, 4), g, b, 1e-3),
+    ),
+    Case("cross_entropy", shapes=((3, 4),), **entropy([1, 0, 3])),
+    Case(
+        "cross_entropy-smooth",
+        shapes=((4, 3),),
+        **entropy([1, -100, 2, 0], label_smoothing=0.1),
+    ),
+    Case(
+        "cross_entropy-ignore",
+        shapes=((4, 3),),
+        **entropy([1, 0, 2, 0], ignore_index=0),
+    ),
+]
+
+INDEX = [
+    Case(
+        "take",
+        lambda x: op.take(x, ints([2, 0, 2]), axis=0),
+        M,
+        torch=lambda x: x[torch.tensor([2, 0, 2])],
+    ),
+    Case(
+        "take-2d",
+        lambda x: op.take(x, ints([[2, 0], [2, 2]]), axis=-2),
+        ((2, 3, 4),),
+        torch=lambda x: x[:, torch.tensor([[2, 0], [2, 2]])],
+    ),
+    Case(
+        "take-scalar", lambda x: op.take(x, ints(1), axis=1), ((2, 3, 4),), torch=lambda x: x[:, 1]
+    ),
+]
+
+SHAPE = [
+    Case("reshape", lambda x: op.reshape(x, (2, 6)), M, torch=lambda x: x.reshape(2, 6)),
+    Case("flatten", op.flatten, M, torch=torch.flatten),
+    Case(
+        "expand_dims", lambda x: op.expand_dims(x, [0, -1]), M, torch=lambda x: x[None, ..., None]
+    ),
+    Case("squeeze", lambda x: op.squeeze(x, [1]), ((3, 1, 4),), torch=lambda x: x.squeeze(1)),
+    Case("permute_dims", op.permute_dims, ((2, 3, 4),), torch=lambda x: x.permute(2, 1, 0)),
+    Case(
+        "permute_dims-axes",
+        lambda x: op.permute_dims(x, [1, -1, 0]),
+        ((2, 3, 4),),
+        torch=lambda x: x.permute(1, 2, 0),
+    ),
+    Case(
+        "broadcast_to",
+        lambda x: op.broadcast_to(x, (2, 3, 4)),
+        ((3, 1),),
+        torch=lambda x: x.expand(2, 3, 4),
+    ),
+]
+
+CASES = UNARY + BINARY + REDUCE + LINEAR_ALGEBRA + NN + INDEX + SHAPE
+
+SPECIAL = [
+    Special("relu-at-0", op.nn.relu, ([-0.0, 0.0, 1.0, -1.0],), F.relu),
+    Special("clip-at-bounds", lambda x: op.clip(x, 0, 6), ([0.0, 6.0, 3.0, 7.0, -1.0],), F.relu6),
+    Special(
+        "clip-one-sided",
+        lambda x: op.clip(x, 0, float("inf")),
+        ([-1.0, 0.5, 1e300],),
+        lambda x: x.clamp(min=0),
+    ),
+    Special(
+        "leakyrelu-at-0",
+        lambda x: op.nn.leakyrelu(x, 0.1),
+        ([0.0],),
+        lambda x: F.leaky_relu(x, 0.1),
+    ),
+    Special("abs-at-0", op.abs, ([0.0, -1.0],), torch.abs),
+    Special("maximum-tie", op.maximum, ([1.0, 2.0], [1.0, 3.0]), torch.maximum),
+    Special("minimum-tie", op.minimum, ([1.0, 2.0], [1.0, 3.0]), torch.minimum),
+    Special("max-tie", op.max, ([1.0, 3.0, 3.0, 3.0],), torch.amax),
+    Special("min-tie", lambda x: op.min(x, [1]), ([[1.0, 1.0], [2.0, 0.0]],), lambda x: x.amin(1)),
+    Special("power-at-0", op.power, ([0.0, 0.0, 2.0], [0.0, 2.0, 0.0]), torch.pow),
+    Special("softmax-large", op.nn.softmax, ([[1e4, 0.0, -1e4]],), lambda x: F.softmax(x, -1)),
+    Special("gelu-far", op.nn.gelu, ([-40.0, 0.0, 40.0],), F.gelu),
+    Special(
+        "cross_entropy-large", values=([[1e4, 0.0, -1e4], [0.0, 0.0, 1e4]],), **entropy([0, 1])
+    ),
+    Special("cross_entropy-all-ignored", values=(np.ones((2, 3)),), **entropy([-100, -100])),
+    Special(
+        "cross_entropy-all-ignored-smooth",
+        values=(np.ones((2, 3)),),
+        **entropy([-100, -100], label_smoothing=0.2),
+    ),
+]
