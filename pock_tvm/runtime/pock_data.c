@@ -1,0 +1,92 @@
+/* .pockdata: a header of 64 bytes, then records; one record is a sample's inputs in manifest order, then its label.
+ *
+ *   0  "POCKDATA"        12  CRC-32 of names, dtypes and shapes   24  bytes per record
+ *   8  version, uint32   16  records, uint64                      32  SHA-256 of bytes 0 to 31 and of all records
+ *
+ * Numbers are little-endian, as the tensors are.
+ */
+#include "pock_data.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define HEADER_BYTES 64
+#define VERSION 1
+
+static uint64_t little_endian(const unsigned char *from, int bytes) {
+  uint64_t value = 0;
+  for (int i = bytes; i--;) value = value << 8 | from[i];
+  return value;
+}
+
+static int check(pock_session *session, const char *path, const unsigned char *file, size_t bytes) {
+  if (bytes < HEADER_BYTES || memcmp(file, "POCKDATA", 8))
+    return pock_fail(session, POCK_ERROR_FILE, "%s is not a .pockdata file", path);
+  uint64_t version = little_endian(file + 8, 4), layout = little_endian(file + 12, 4);
+  uint64_t records = little_endian(file + 16, 8), record_bytes = little_endian(file + 24, 8);
+  if (version != VERSION)
+    return pock_fail(session, POCK_ERROR_FILE, "%s has version %llu, not %d; write it again", path,
+                     (unsigned long long)version, VERSION);
+  if (layout != pock_artifact.record_layout || record_bytes != pock_artifact.record_bytes)
+    return pock_fail(session, POCK_ERROR_FILE, "%s was written for a model with other inputs or labels than %s", path,
+                     pock_artifact.model);
+  uint64_t room = bytes - HEADER_BYTES;
+  if (!records || !record_bytes || room % record_bytes || room / record_bytes != records)
+    return pock_fail(session, POCK_ERROR_FILE, "%s has %llu bytes, not %llu records of %llu: truncated, or empty", path,
+                     (unsigned long long)bytes, (unsigned long long)records, (unsigned long long)record_bytes);
+  pock_sha256 hash;
+  uint8_t digest[32];
+  pock_sha256_start(&hash);
+  pock_sha256_add(&hash, file, 32);
+  pock_sha256_add(&hash, file + HEADER_BYTES, bytes - HEADER_BYTES);
+  pock_sha256_end(&hash, digest);
+  if (memcmp(digest, file + 32, sizeof digest))
+    return pock_fail(session, POCK_ERROR_FILE, "%s is damaged: its SHA-256 does not match", path);
+  return POCK_OK;
+}
+
+int pock_data_open(pock_session *session, pock_data *data, const char *path) {
+  memset(data, 0, sizeof *data);
+  pock_error_clear(session);
+  const unsigned char *file = pock_map_file(path, &data->mapping_bytes);
+  if (!file) return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
+  data->mapping = file;
+  int code = check(session, path, file, data->mapping_bytes);
+  if (code) {
+    pock_data_close(data);
+    return code;
+  }
+  data->records = file + HEADER_BYTES;
+  data->count = little_endian(file + 16, 8);
+  return POCK_OK;
+}
+
+void pock_data_close(pock_data *data) {
+  pock_unmap_file(data->mapping, data->mapping_bytes);
+  data->mapping = NULL;
+}
+
+static const unsigned char *copy_parts(pock_session *session, const unsigned char *from, uint64_t row, int role) {
+  for (uint32_t i = 0; i < pock_artifact.tensor_count; i++) {
+    const pock_tensor_row *tensor = &pock_artifact.tensors[i];
+    if (tensor->role != role) continue;
+    size_t bytes = (size_t)(tensor->bytes / pock_artifact.batch);
+    memcpy(session->arena + tensor->offset + row * bytes, from, bytes);
+    from += bytes;
+  }
+  return from;
+}
+
+static void copy_record(pock_session *session, const pock_data *data, uint64_t record, uint64_t row) {
+  const unsigned char *from = data->records + record % data->count * pock_artifact.record_bytes;
+  from = copy_parts(session, from, row, POCK_INPUT);
+  copy_parts(session, from, row, POCK_LABEL);
+}
+
+void pock_data_fill(pock_session *session, const pock_data *data, uint64_t first, uint64_t rows) {
+  for (uint64_t row = 0; row < rows; row++) copy_record(session, data, first + row, row);
+}
+
+void pock_data_repeat(pock_session *session, const pock_data *data, uint64_t record, uint64_t from) {
+  for (uint64_t row = from; row < pock_artifact.batch; row++) copy_record(session, data, record, row);
+}

@@ -1,0 +1,24 @@
+/* Packed samples for the standalone executable: one file, read in place. */
+#ifndef POCK_DATA_H
+#define POCK_DATA_H
+
+#include "pock_internal.h"
+
+typedef struct {
+  const unsigned char *records;
+  uint64_t count;
+  const void *mapping;
+  size_t mapping_bytes;
+} pock_data;
+
+/* Map a .pockdata file and check all of it. */
+int pock_data_open(pock_session *session, pock_data *data, const char *path);
+void pock_data_close(pock_data *data);
+
+/* Copy records `first`, `first + 1`, … into rows 0, 1, … of the inputs and labels, cycling at the end of the file. */
+void pock_data_fill(pock_session *session, const pock_data *data, uint64_t first, uint64_t rows);
+
+/* Repeat one record in rows `from` … of the batch. */
+void pock_data_repeat(pock_session *session, const pock_data *data, uint64_t record, uint64_t from);
+
+#endif

@@ -1,0 +1,134 @@
+/* What the files of the runtime share: the generated tables, the session, the pieces of each file. */
+#ifndef POCK_INTERNAL_H
+#define POCK_INTERNAL_H
+
+/* pread, fsync, MAP_ANONYMOUS: declared only on request under -std=c11 */
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#if defined(__APPLE__) && !defined(_DARWIN_C_SOURCE)
+#define _DARWIN_C_SOURCE 1
+#endif
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "pock.h"
+
+/* ---- tables of the artifact, defined in the generated pock_artifact.c ---- */
+
+enum { POCK_FROZEN, POCK_STATE, POCK_ARENA };
+enum { POCK_WEIGHT, POCK_OPTIMIZER, POCK_STATISTIC, POCK_CONSTANT, POCK_INPUT, POCK_LABEL, POCK_HYPER, POCK_OUTPUT };
+enum { POCK_FLOAT16, POCK_BFLOAT16, POCK_FLOAT32, POCK_FLOAT64, POCK_INT32, POCK_INT64, POCK_OTHER };
+enum { POCK_TRAIN_STEP, POCK_EVALUATE, POCK_PREDICT, POCK_ENTRIES };
+
+typedef struct {
+  const char *name;
+  uint64_t offset, bytes; /* in its region */
+  uint8_t region, role, dtype, item_bytes;
+  uint8_t has_limit, has_ignore;
+  uint8_t read_by; /* bit i: filled before a call of entry point i */
+  int64_t limit, ignore;
+} pock_tensor_row;
+
+typedef struct {
+  int32_t (*call)(void *frozen, void *state, void *arena); /* NULL where the artifact was built without it */
+  int32_t loss, correct, learning_rate;                    /* rows of the well-known tensors, -1 where absent */
+} pock_entry_row;
+
+typedef struct {
+  const char *id, *model, *target;
+  uint64_t frozen_bytes, state_bytes, trainable_bytes, arena_bytes, workspace_bytes_per_thread;
+  uint64_t batch;
+  uint32_t tensor_count;
+  const pock_tensor_row *tensors;
+  pock_entry_row entries[POCK_ENTRIES];
+  /* weights.safetensors */
+  uint64_t weights_bytes, weights_data_offset;
+  uint8_t weights_sha256[32];
+  /* Start of every checkpoint: identical but for four fields of fixed width, which stand at these offsets. */
+  const char *checkpoint_start;
+  uint64_t checkpoint_start_bytes, checkpoint_data_offset; /* the gap between the two is filled with spaces */
+  uint64_t step_at, cursor_at, seed_at, sha256_at;
+  /* one record of a data file */
+  uint64_t record_bytes;
+  uint32_t record_layout; /* CRC-32 of names, dtypes and shapes */
+} pock_artifact_table;
+
+extern const pock_artifact_table pock_artifact;
+
+/* ---- threads and their workspaces ---- */
+
+typedef struct {
+  int32_t (*call)(int task, void *group, void *closure);
+  void *closure;
+  int tasks;
+} pock_job;
+
+typedef struct {
+  pock_session *session;
+  pthread_t thread;
+  unsigned char *workspace; /* a stack of its own at the end of the arena */
+  uint64_t used;
+  int index;
+  int inside; /* runs a task: a launch from here is nested and stays serial */
+} pock_worker;
+
+/* The worker that this thread is, or NULL outside of a call. initial-exec: glibc would otherwise allocate the
+ * variable at its first use in each thread. */
+#if defined(__GLIBC__)
+#define POCK_TLS _Thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define POCK_TLS _Thread_local
+#endif
+extern POCK_TLS pock_worker *pock_current;
+
+struct pock_session {
+  unsigned char *frozen, *state, *arena;
+  int max_threads, threads;
+  pock_progress progress;
+  void *mapping; /* of the weights file, when pock_open made it */
+  size_t mapping_bytes;
+
+  pock_worker workers[POCK_MAX_THREADS]; /* the first one is the calling thread */
+  pock_job job;
+  pthread_mutex_t mutex;
+  pthread_cond_t wake, done;
+  atomic_uint launch;  /* counts launches: a change is the signal to start */
+  atomic_int pending;  /* workers that have not finished the job */
+  atomic_int job_error;
+  int stopping, locks, spins;
+
+  atomic_flag error_taken; /* the first of several failing threads writes the message */
+  char error[512];
+};
+
+int pock_threads_start(pock_session *session, int threads);
+void pock_threads_stop(pock_session *session);
+void pock_workspace_reset(pock_session *session);
+
+/* ---- errors: the first message of a call wins, since what follows is its consequence ---- */
+
+void pock_error_clear(pock_session *session);
+int pock_fail(pock_session *session, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- files ---- */
+
+typedef struct {
+  uint32_t state[8];
+  uint64_t bytes;
+  uint8_t block[64];
+} pock_sha256;
+
+void pock_sha256_start(pock_sha256 *hash);
+void pock_sha256_add(pock_sha256 *hash, const void *from, size_t bytes);
+void pock_sha256_end(pock_sha256 *hash, uint8_t digest[32]);
+
+/* Map a whole file read-only; NULL with errno set when it cannot be. */
+const void *pock_map_file(const char *path, size_t *bytes);
+void pock_unmap_file(const void *mapping, size_t bytes);
+
+#endif

@@ -1,0 +1,265 @@
+/* pock_train: train, evaluate and predict on a machine that has nothing but this file, the weights and the data.
+ *
+ * Losses go to stdout, one line per step, then one line of JSON; an error is one line on stderr and exit code 1.
+ */
+#include "pock_data.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "usage: pock_train train    --weights FILE --data FILE --steps N --lr X [--threads T]\n"
+    "                           [--checkpoint OUT] [--save-every K] [--resume IN]\n"
+    "       pock_train evaluate --weights FILE --data FILE [--threads T] [--resume IN]\n"
+    "       pock_train predict  --weights FILE --data FILE [--threads T] [--resume IN] [--output FILE]\n";
+
+typedef struct {
+  const char *weights, *data, *checkpoint, *resume, *output;
+  long steps, threads, save_every;
+  double rate;
+  int has_rate;
+} options;
+
+static int fail(pock_session *session) {
+  fflush(stdout);
+  fprintf(stderr, "pock_train: %s\n", pock_last_error(session));
+  return 1;
+}
+
+static int misused(const char *what, const char *about) {
+  fprintf(stderr, "pock_train: %s%s\n%s", what, about, usage);
+  return 2;
+}
+
+static double seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* ---- command line ---- */
+
+static int read_count(const char *text, long *value) {
+  char *end;
+  *value = strtol(text, &end, 10);
+  return *end || end == text || *value < 1 || *value == LONG_MAX;
+}
+
+static int read_options(int count, char **words, options *o) {
+  const struct {
+    const char *name;
+    const char **text;
+    long *number;
+  } known[] = {{"--weights", &o->weights, NULL},       {"--data", &o->data, NULL},
+               {"--checkpoint", &o->checkpoint, NULL}, {"--resume", &o->resume, NULL},
+               {"--output", &o->output, NULL},         {"--steps", NULL, &o->steps},
+               {"--threads", NULL, &o->threads},       {"--save-every", NULL, &o->save_every}};
+  for (int i = 2; i < count; i += 2) {
+    if (i + 1 >= count) return misused("no value after ", words[i]);
+    size_t k = 0, all = sizeof known / sizeof *known;
+    while (k < all && strcmp(words[i], known[k].name)) k++;
+    if (k < all && known[k].text) {
+      *known[k].text = words[i + 1];
+    } else if (k < all) {
+      if (read_count(words[i + 1], known[k].number)) return misused("not a positive number after ", words[i]);
+    } else if (!strcmp(words[i], "--lr")) {
+      char *end;
+      o->rate = strtod(words[i + 1], &end);
+      if (*end || end == words[i + 1]) return misused("not a number after ", words[i]);
+      o->has_rate = 1;
+    } else {
+      return misused("no such option: ", words[i]);
+    }
+  }
+  if (!o->weights || !o->data) return misused("--weights and --data are needed", "");
+  return 0;
+}
+
+/* ---- train ---- */
+
+static int train(pock_session *session, const pock_data *data, const options *o) {
+  double start = seconds(), loss_first = 0;
+  float loss = 0;
+  for (long done = 1; done <= o->steps; done++) {
+    pock_progress at;
+    pock_get_progress(session, &at);
+    pock_data_fill(session, data, at.cursor, pock_artifact.batch);
+    if (pock_train_step(session, (float)o->rate, &loss)) return fail(session);
+    pock_get_progress(session, &at);
+    at.cursor += pock_artifact.batch;
+    pock_set_progress(session, &at);
+    printf("step %llu loss %.9g\n", (unsigned long long)at.step, (double)loss);
+    if (done == 1) loss_first = (double)loss;
+    int due = o->save_every && done % o->save_every == 0;
+    if (o->checkpoint && (due || done == o->steps) && pock_checkpoint_save(session, o->checkpoint)) return fail(session);
+  }
+  double ms = 1e3 * (seconds() - start) / (double)o->steps;
+  printf("{\"command\": \"train\", \"steps\": %ld, \"first_loss\": %.9g, \"loss\": %.9g, \"step_ms\": %.3f, \"threads\": %d}\n",
+         o->steps, loss_first, (double)loss, ms, session->threads);
+  return 0;
+}
+
+/* ---- evaluate ---- */
+
+static const pock_tensor_row *labels_row(void) {
+  for (uint32_t i = 0; i < pock_artifact.tensor_count; i++)
+    if (pock_artifact.tensors[i].role == POCK_LABEL) return &pock_artifact.tensors[i];
+  return NULL;
+}
+
+/* Read or, with `value`, overwrite the labels of rows from … to; return how many are not to be ignored. */
+static uint64_t visit_labels(pock_session *session, uint64_t from, uint64_t to, const int64_t *value) {
+  const pock_tensor_row *row = labels_row();
+  uint64_t per_row = row->bytes / row->item_bytes / pock_artifact.batch, valid = 0;
+  for (uint64_t i = from * per_row; i < to * per_row; i++) {
+    unsigned char *at = session->arena + row->offset + i * row->item_bytes;
+    int64_t wide = 0;
+    int32_t narrow = value ? (int32_t)*value : 0;
+    if (value && row->item_bytes == 8) memcpy(at, value, 8);
+    if (value && row->item_bytes == 4) memcpy(at, &narrow, 4);
+    if (row->item_bytes == 8) memcpy(&wide, at, 8);
+    if (row->item_bytes == 4) memcpy(&narrow, at, 4), wide = narrow;
+    valid += !row->has_ignore || wide != row->ignore;
+  }
+  return valid;
+}
+
+typedef struct {
+  double loss, weight;
+  long long correct;
+  int counted;
+} tally;
+
+/* Up to a batch of records from `first`. Rows beyond the data are ignored labels or, where the loss ignores none,
+ * copies of the last record, and then a batch of nothing else tells what the copies added. */
+static int evaluate_piece(pock_session *session, const pock_data *data, uint64_t first, uint64_t real, tally *sum) {
+  const pock_tensor_row *row = labels_row();
+  uint64_t batch = pock_artifact.batch, missing = batch - real, last = first + real - 1;
+  pock_data_fill(session, data, first, real);
+  pock_data_repeat(session, data, last, real);
+  if (missing && row->has_ignore) visit_labels(session, real, batch, &row->ignore);
+  uint64_t valid = visit_labels(session, 0, real, NULL);
+  if (!valid) return POCK_OK;
+  float loss, copies_loss;
+  int32_t correct, copies_correct;
+  int code = pock_evaluate(session, &loss, &correct);
+  double mean = (double)loss;
+  long long right = correct;
+  if (!code && missing && !row->has_ignore) {
+    pock_data_repeat(session, data, last, 0);
+    code = pock_evaluate(session, &copies_loss, &copies_correct);
+    mean = (mean * (double)batch - (double)copies_loss * (double)missing) / (double)real;
+    right -= copies_correct * (long long)missing / (long long)batch;
+  }
+  sum->loss += mean * (double)valid;
+  sum->weight += (double)valid;
+  sum->correct += right;
+  sum->counted = correct >= 0;
+  return code;
+}
+
+static int evaluate(pock_session *session, const pock_data *data) {
+  tally sum = {0, 0, 0, 0};
+  uint64_t batch = pock_artifact.batch;
+  for (uint64_t first = 0; first < data->count; first += batch) {
+    uint64_t real = data->count - first < batch ? data->count - first : batch;
+    if (evaluate_piece(session, data, first, real, &sum)) return fail(session);
+  }
+  if (sum.weight == 0) {
+    fprintf(stderr, "pock_train: every label of the data is one that the loss ignores\n");
+    return 1;
+  }
+  printf("{\"command\": \"evaluate\", \"samples\": %llu, \"loss\": %.9g, \"accuracy\": ", (unsigned long long)data->count,
+         sum.loss / sum.weight);
+  if (sum.counted)
+    printf("%.9g}\n", (double)sum.correct / sum.weight);
+  else
+    printf("null}\n");
+  return 0;
+}
+
+/* ---- predict ---- */
+
+static void print_best(uint64_t sample, const float *row, uint64_t width) {
+  uint64_t best = 0;
+  for (uint64_t i = 1; i < width; i++)
+    if (row[i] > row[best]) best = i;
+  printf("sample %llu best %llu value %.9g\n", (unsigned long long)sample, (unsigned long long)best, (double)row[best]);
+}
+
+/* Rows go to `output` as raw little-endian values, the largest of each to stdout. */
+static int predict(pock_session *session, const pock_data *data, const options *o) {
+  size_t bytes = 0;
+  const unsigned char *logits = pock_tensor(session, "logits", &bytes);
+  FILE *output = o->output ? fopen(o->output, "wb") : NULL;
+  if (o->output && !output) {
+    fprintf(stderr, "pock_train: cannot write %s\n", o->output);
+    return 1;
+  }
+  uint64_t batch = pock_artifact.batch, row_bytes = bytes / batch;
+  int failed = 0;
+  for (uint64_t first = 0; first < data->count && !failed; first += batch) {
+    uint64_t real = data->count - first < batch ? data->count - first : batch;
+    pock_data_fill(session, data, first, batch);
+    if (pock_predict(session)) {
+      if (output) fclose(output);
+      return fail(session);
+    }
+    for (uint64_t row = 0; row < real && logits; row++)
+      print_best(first + row, (const float *)(const void *)(logits + row * row_bytes), row_bytes / sizeof(float));
+    if (output) failed = fwrite(logits, row_bytes, real, output) != real;
+  }
+  if (output && (fclose(output) || failed)) {
+    fprintf(stderr, "pock_train: cannot write all of %s\n", o->output);
+    return 1;
+  }
+  printf("{\"command\": \"predict\", \"samples\": %llu, \"bytes_per_row\": %llu}\n", (unsigned long long)data->count,
+         (unsigned long long)row_bytes);
+  return 0;
+}
+
+/* ---- main ---- */
+
+static void *fresh_memory(size_t bytes) {
+  void *memory = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return memory == MAP_FAILED ? NULL : memory;
+}
+
+static int run(pock_session *session, const char *command, const options *o) {
+  pock_data data;
+  if (pock_data_open(session, &data, o->data)) return fail(session);
+  int code = o->resume && pock_checkpoint_load(session, o->resume) ? fail(session) : 0;
+  if (!code && !strcmp(command, "train")) code = train(session, &data, o);
+  if (!code && !strcmp(command, "evaluate")) code = evaluate(session, &data);
+  if (!code && !strcmp(command, "predict")) code = predict(session, &data, o);
+  pock_data_close(&data);
+  return code;
+}
+
+int main(int count, char **words) {
+  options o = {.threads = 0};
+  const char *command = count > 1 ? words[1] : "";
+  if (strcmp(command, "train") && strcmp(command, "evaluate") && strcmp(command, "predict"))
+    return misused("train, evaluate or predict?", "");
+  int code = read_options(count, words, &o);
+  if (code) return code;
+  if (!strcmp(command, "train") && (!o.steps || !o.has_rate)) return misused("--steps and --lr are needed", "");
+  if (!o.threads) o.threads = sysconf(_SC_NPROCESSORS_ONLN);
+  int threads = o.threads > POCK_MAX_THREADS ? POCK_MAX_THREADS : (int)o.threads;
+  pock_session *session = fresh_memory(pock_session_bytes());
+  void *state = fresh_memory(pock_state_bytes()), *arena = fresh_memory(pock_arena_bytes(threads));
+  if (!session || !state || !arena) {
+    fprintf(stderr, "pock_train: the machine has no %zu bytes of memory left\n",
+            pock_state_bytes() + pock_arena_bytes(threads));
+    return 1;
+  }
+  if (pock_open(session, o.weights, state, arena, threads, 1)) return fail(session);
+  code = run(session, command, &o);
+  pock_shutdown(session);
+  return code;
+}
