@@ -1,0 +1,116 @@
+"""Check arrays against what the model was compiled for, and bring them into stored form."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
+from pock_tvm.errors import BatchError
+
+Inputs = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
+"""One array, arrays in the order of the model's inputs, or arrays by name."""
+
+
+def input_tensors(description: ArtifactDescription) -> tuple[TensorSpec, ...]:
+    """Return the model's inputs in the order of its ``forward``."""
+    return tuple(tensor for tensor in description.tensors if tensor.role == "input")
+
+
+def label_tensor(description: ArtifactDescription) -> TensorSpec:
+    """Return the labels' tensor.
+
+    Raises:
+        BatchError: the artifact was compiled for prediction only.
+    """
+    for tensor in description.tensors:
+        if tensor.role == "label":
+            return tensor
+    raise BatchError("the artifact takes no labels: it was compiled for prediction only")
+
+
+def by_name(description: ArtifactDescription, inputs: Inputs) -> dict[str, np.ndarray]:
+    """Give every array its input's name.
+
+    Raises:
+        BatchError: there are too few, too many, or unknown ones.
+    """
+    names = [tensor.name for tensor in input_tensors(description)]
+    if isinstance(inputs, Mapping):
+        if set(inputs) != set(names):
+            raise BatchError(f"inputs are named {sorted(inputs)}; the model takes {sorted(names)}")
+        return {name: inputs[name] for name in names}
+    arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
+    if len(arrays) != len(names):
+        raise BatchError(f"{len(arrays)} inputs given; the model takes {len(names)}: {names}")
+    return dict(zip(names, arrays, strict=True))
+
+
+def stored_samples(tensor: TensorSpec, value: np.ndarray) -> np.ndarray:
+    """Check any number of samples of one tensor and return them in stored layout and dtype.
+
+    Raises:
+        BatchError: the shape of a sample, the dtype or a value does not fit.
+    """
+    value = np.asarray(value)
+    wanted = tensor.original_shape[1:]
+    if value.ndim != len(wanted) + 1 or value.shape[1:] != wanted:
+        expected = ", ".join(["samples", *map(str, wanted)])
+        raise BatchError(
+            f"{tensor.name!r} has shape {value.shape}; the artifact takes ({expected})"
+        )
+    value = _cast(tensor, value)
+    if tensor.axes is not None:
+        value = value.transpose(tensor.axes)
+    _check_range(tensor, value)
+    return value
+
+
+def check_count(arrays: Mapping[str, np.ndarray], batch: int | None = None) -> int:
+    """Return how many samples all arrays hold.
+
+    Raises:
+        BatchError: they disagree, there are none, or there are not ``batch`` of them.
+    """
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name!r} {count}" for name, count in counts.items())
+        raise BatchError(f"the arrays hold different numbers of samples: {listed}")
+    count = next(iter(counts.values()))
+    if not count:
+        raise BatchError("the arrays hold no samples")
+    if batch is not None and count != batch:
+        raise BatchError(
+            f"{count} samples given; the artifact was compiled for batches of {batch} "
+            "(`fit` cuts any number of samples into batches)"
+        )
+    return count
+
+
+def _cast(tensor: TensorSpec, value: np.ndarray) -> np.ndarray:
+    wanted = np.dtype("uint16" if tensor.dtype == "bfloat16" else tensor.dtype)
+    if value.dtype == wanted:
+        return value
+    if wanted.kind in "iu" and value.dtype.kind in "iu":
+        limits = np.iinfo(wanted)
+        if not value.size or (value.min() >= limits.min and value.max() <= limits.max):
+            return value.astype(wanted)
+        raise BatchError(f"{tensor.name!r} holds integers that do not fit {tensor.dtype}")
+    raise BatchError(
+        f"{tensor.name!r} is {value.dtype}; the artifact takes {tensor.dtype} "
+        f"(convert with .astype({tensor.dtype!r}))"
+    )
+
+
+def _check_range(tensor: TensorSpec, value: np.ndarray) -> None:
+    if tensor.limit is None:
+        return
+    wrong = (value < 0) | (value >= tensor.limit)
+    if tensor.ignore is not None:
+        wrong &= value != tensor.ignore
+    if wrong.any():
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        exempt = "" if tensor.ignore is None else f", or {tensor.ignore} to ignore"
+        raise BatchError(
+            f"{tensor.name}[{', '.join(map(str, at))}] is {value[at]}; "
+            f"valid are 0 to {tensor.limit - 1}{exempt}"
+        )

@@ -1,0 +1,110 @@
+"""``.pockdata``: samples packed for the standalone executable; ``pock_data.c`` draws the layout."""
+
+import hashlib
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pock_tvm.artifact.batch import Inputs, by_name, check_count, label_tensor, stored_samples
+from pock_tvm.artifact.c_tables import record_bytes, record_layout
+from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
+from pock_tvm.errors import ArtifactError
+
+_MAGIC, _VERSION = b"POCKDATA", 1
+_HEAD = struct.Struct("<8sIIQQ")
+_HEADER_BYTES = 64
+_CHUNK_BYTES = 1 << 24
+
+
+def write_dataset(
+    path: str | os.PathLike[str],
+    description: ArtifactDescription,
+    inputs: Inputs,
+    labels: np.ndarray | None = None,
+) -> int:
+    """Pack samples in the order in which they are to be drawn; return how many.
+
+    Without labels the file serves prediction: the labels are zeros.
+
+    Raises:
+        BatchError: a name, shape, dtype or value does not fit the model.
+        ArtifactError: the file cannot be written.
+    """
+    tensors = description.sample_tensors
+    given = by_name(description, inputs)
+    if labels is None:
+        count = check_count(given)
+        labels = np.zeros((count, *tensors[-1].shape[1:]), tensors[-1].dtype)
+    given[label_tensor(description).name] = labels
+    samples = {tensor.name: stored_samples(tensor, given[tensor.name]) for tensor in tensors}
+    count = check_count(samples)
+    head = _HEAD.pack(_MAGIC, _VERSION, record_layout(tensors), count, record_bytes(tensors))
+    digest = hashlib.sha256(head)
+    fresh = Path(f"{os.fspath(path)}.partial")
+    try:
+        with fresh.open("wb") as file:
+            file.write(bytes(_HEADER_BYTES))
+            rows = max(1, _CHUNK_BYTES // record_bytes(tensors))
+            for start in range(0, count, rows):
+                piece = _records(tensors, samples, start, min(start + rows, count))
+                digest.update(piece)
+                file.write(piece)
+            file.seek(0)
+            file.write(head + digest.digest())
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise ArtifactError(f"cannot write {os.fspath(path)}: {error.strerror}") from None
+    return count
+
+
+def read_dataset(
+    path: str | os.PathLike[str], description: ArtifactDescription
+) -> dict[str, np.ndarray]:
+    """Read all samples back, in stored layout, by the names of inputs and labels.
+
+    Raises:
+        ArtifactError: the file is damaged or for a model with other inputs.
+    """
+    where, tensors = os.fspath(path), description.sample_tensors
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"cannot read {where}: {error.strerror}") from None
+    if len(raw) < _HEADER_BYTES or not raw.startswith(_MAGIC):
+        raise ArtifactError(f"{where} is not a .pockdata file")
+    _, version, layout, count, size = _HEAD.unpack_from(raw)
+    if version != _VERSION:
+        raise ArtifactError(f"{where} has version {version}, not {_VERSION}; write it again")
+    if (layout, size) != (record_layout(tensors), record_bytes(tensors)):
+        raise ArtifactError(f"{where} was written for a model with other inputs or labels")
+    if len(raw) != _HEADER_BYTES + count * size:
+        raise ArtifactError(f"{where} is truncated: {len(raw)} bytes for {count} records")
+    digest = hashlib.sha256(raw[: _HEAD.size])
+    digest.update(memoryview(raw)[_HEADER_BYTES:])
+    if digest.digest() != raw[_HEAD.size : _HEADER_BYTES]:
+        raise ArtifactError(f"{where} is damaged: its SHA-256 does not match")
+    records = np.frombuffer(raw, np.uint8, offset=_HEADER_BYTES).reshape(count, size)
+    samples, at = {}, 0
+    for tensor in tensors:
+        width = tensor.nbytes // tensor.shape[0]
+        dtype = "uint16" if tensor.dtype == "bfloat16" else tensor.dtype
+        part = np.ascontiguousarray(records[:, at : at + width]).view(dtype)
+        samples[tensor.name] = part.reshape(count, *tensor.shape[1:])
+        at += width
+    return samples
+
+
+def _records(
+    tensors: tuple[TensorSpec, ...], samples: Mapping[str, np.ndarray], start: int, stop: int
+) -> bytes:
+    parts = [
+        np.ascontiguousarray(samples[tensor.name][start:stop])
+        .reshape(stop - start, -1)
+        .view(np.uint8)
+        for tensor in tensors
+    ]
+    return np.concatenate(parts, axis=1).tobytes()

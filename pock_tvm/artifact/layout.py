@@ -1,0 +1,107 @@
+"""The rules that offsets obey; the writer asserts them, the loader refuses what breaks them."""
+
+from pock_tvm.artifact.description import (
+    ALIGNMENT,
+    ITEM_BYTES,
+    REGIONS,
+    ROLES,
+    ArtifactDescription,
+    Region,
+    TensorSpec,
+)
+
+_PAD = "pad."
+_SCALARS = {"loss": "float32", "correct": "int32", "learning_rate": "float32"}
+"""Tensors of the arena that the runtime reads and writes itself."""
+
+
+def layout_problem(description: ArtifactDescription) -> str | None:
+    """Return one line about the first rule that the tensors or entry points break, or None."""
+    names = [tensor.name for tensor in description.tensors]
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        return f"tensor {twice[0]!r} is listed twice"
+    problems = (
+        _size_problem(description),
+        *(_tensor_problem(description, tensor) for tensor in description.tensors),
+        *(_overlap_problem(description, region) for region in ("frozen", "state")),
+        _entry_problem(description, set(names)),
+    )
+    return next((problem for problem in problems if problem), None)
+
+
+def region_bytes(description: ArtifactDescription, region: Region) -> int:
+    """Return the size of a region; the arena without its workspace."""
+    regions = description.regions
+    return {
+        "frozen": regions.frozen_bytes,
+        "state": regions.state_bytes,
+        "arena": regions.arena_bytes,
+    }[region]
+
+
+def _size_problem(description: ArtifactDescription) -> str | None:
+    regions = description.regions
+    for field in ("frozen", "state", "trainable", "arena"):
+        size = getattr(regions, f"{field}_bytes")
+        if size < 0 or size % ALIGNMENT:
+            return f"{field}_bytes is {size}, not a multiple of {ALIGNMENT}"
+    if regions.workspace_bytes_per_thread < 0:
+        return "workspace_bytes_per_thread is negative"
+    if regions.trainable_bytes > regions.state_bytes:
+        return "trainable_bytes exceeds state_bytes"
+    return None if description.batch > 0 else "the batch is empty"
+
+
+def _tensor_problem(description: ArtifactDescription, tensor: TensorSpec) -> str | None:
+    where = f"tensor {tensor.name!r}"
+    if not tensor.name or tensor.name.startswith(_PAD) or not tensor.name.isprintable():
+        return f"{where} has a name that is reserved or not printable"
+    if tensor.dtype not in ITEM_BYTES:
+        return f"{where} has the unknown dtype {tensor.dtype!r}"
+    if tensor.region not in REGIONS or tensor.role not in ROLES:
+        return f"{where} has the unknown region or role {tensor.region!r}, {tensor.role!r}"
+    if tensor.axes is not None and sorted(tensor.axes) != list(range(len(tensor.shape))):
+        return f"{where} has axes {tensor.axes} that do not permute its shape {tensor.shape}"
+    if tensor.offset < 0 or tensor.offset % ALIGNMENT or any(size < 0 for size in tensor.shape):
+        return f"{where} lies at {tensor.offset}, not a multiple of {ALIGNMENT}"
+    if tensor.offset + tensor.nbytes > region_bytes(description, tensor.region):
+        return f"{where} ends outside the {tensor.region} region"
+    if tensor.limit is not None and tensor.dtype not in ("int32", "int64"):
+        return f"{where} has a limit, but is {tensor.dtype}; only int32 and int64 are checked"
+    if tensor.region == "arena" and tensor.name in _SCALARS:
+        wanted = _SCALARS[tensor.name]
+        if (tensor.dtype, tensor.nbytes) != (wanted, ITEM_BYTES[wanted]):
+            return f"{where} is not one {wanted}"
+    batched = tensor.role in ("input", "label")
+    if batched and (not tensor.shape or tensor.shape[0] != description.batch):
+        return f"{where} has shape {tensor.shape}, but the batch is {description.batch}"
+    if batched and tensor.axes is not None and tensor.axes[0] != 0:
+        return f"{where} does not keep the batch as its first axis"
+    return None
+
+
+def _overlap_problem(description: ArtifactDescription, region: Region) -> str | None:
+    end, last = 0, ""
+    split = description.regions.trainable_bytes if region == "state" else 0
+    for tensor in description.in_region(region):
+        if tensor.offset < end:
+            return f"tensors {last!r} and {tensor.name!r} overlap in the {region} region"
+        end, last = tensor.offset + tensor.nbytes, tensor.name
+        if tensor.offset < split < end:
+            return f"tensor {tensor.name!r} crosses the end of the trainable part"
+    return None
+
+
+def _entry_problem(description: ArtifactDescription, names: set[str]) -> str | None:
+    arena = {tensor.name for tensor in description.in_region("arena")}
+    for entry in description.entries:
+        for name in (*entry.inputs, *entry.outputs):
+            if name not in arena:
+                where = "outside the arena" if name in names else "which is not listed"
+                return f"entry point {entry.name!r} uses tensor {name!r}, {where}"
+        wanted = {"train_step": ("learning_rate", "loss"), "evaluate": ("loss",)}
+        for name in wanted.get(entry.name, ()):
+            if name not in (*entry.inputs, *entry.outputs):
+                return f"entry point {entry.name!r} lacks the tensor {name!r}"
+    return None if description.entries else "there is no entry point"

@@ -1,0 +1,73 @@
+"""Link the compiled step with the C runtime, for any machine, by the C compiler inside zig."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from pock_tvm.errors import BuildError
+
+RUNTIME = Path(__file__).resolve().parent.parent / "runtime"
+
+LIBRARY_SOURCES = (
+    "pock_runtime.c",
+    "pock_threads.c",
+    "pock_workspace.c",
+    "pock_files.c",
+    "pock_sha256.c",
+)
+EXECUTABLE_SOURCES = (*LIBRARY_SOURCES, "pock_data.c", "pock_main.c")
+HEADERS = ("pock.h", "pock_internal.h", "pock_data.h")
+
+_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden")
+_GLIBC = "2.28"
+"""The oldest C library that a shared library asks for: that of Debian 10 and Ubuntu 18.10."""
+
+
+def link_library(
+    object_file: Path, tables: Path, output: Path, zig_target: str, zig_options: tuple[str, ...]
+) -> None:
+    """Link a shared library that exports the functions of ``pock.h`` and nothing else."""
+    exports = output.with_suffix(".map")
+    public = re.findall(r"^POCK_API .*?(pock_\w+)\(", (RUNTIME / "pock.h").read_text(), re.M)
+    exports.write_text(f"{{ global: {'; '.join(public)}; local: *; }};\n", encoding="utf-8")
+    triple = re.sub(
+        r"-linux-(?:musl|gnu)([a-z]*)(?:\.[\d.]+)?$", rf"-linux-gnu\1.{_GLIBC}", zig_target
+    )
+    options = [option for option in zig_options if option != "-static"]
+    shared = ["-shared", "-fPIC", "-Wl,-Bsymbolic", f"-Wl,--version-script={exports}"]
+    sources = [RUNTIME / name for name in LIBRARY_SOURCES]
+    try:
+        _zig_cc([*options, *shared], triple, [*sources, tables, object_file], output)
+    finally:
+        exports.unlink()
+
+
+def link_executable(
+    object_file: Path, tables: Path, output: Path, zig_target: str, zig_options: tuple[str, ...]
+) -> None:
+    """Link ``pock_train`` with everything that it needs inside, the C library too on Linux."""
+    triple = re.sub(r"-linux-gnu([a-z]*)(?:\.[\d.]+)?$", r"-linux-musl\1", zig_target)
+    static = ["-static"] if "-linux-" in triple and "-static" not in zig_options else []
+    sources = [RUNTIME / name for name in EXECUTABLE_SOURCES]
+    _zig_cc([*zig_options, *static, "-s"], triple, [*sources, tables, object_file], output)
+
+
+def _zig_cc(options: list[str], triple: str, inputs: list[Path], output: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS, *options),
+        f"-I{RUNTIME}",
+        *(str(path) for path in inputs),
+        *("-lm", "-lpthread", "-o", str(output)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(
+            f"cannot link {output.name} for {triple}: {_first_useful_line(done.stderr)}"
+        )
+
+
+def _first_useful_line(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line or "undefined" in line]
+    return next(iter([*errors, *lines]), "zig says nothing; is the package ziglang installed?")

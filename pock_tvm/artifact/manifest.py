@@ -1,0 +1,120 @@
+"""``manifest.json``: the description, the files with their hashes, and a hash of all that."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pock_tvm.artifact.description import (
+    ArtifactDescription,
+    EntryPoint,
+    Regions,
+    TensorSpec,
+)
+from pock_tvm.artifact.layout import layout_problem
+from pock_tvm.errors import ArtifactError
+
+FORMAT = "pock-artifact"
+SCHEMA = 1
+
+
+def canonical_sha256(document: Mapping[str, Any]) -> str:
+    """Hash a JSON document independently of its spacing and of the order of its keys."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe(description: ArtifactDescription, cpu_features: tuple[str, ...]) -> dict[str, Any]:
+    """Return the part of the manifest that is known before anything is linked."""
+    return {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "created_by": description.created_by,
+        "target": {
+            "name": description.target,
+            "tvm_options": dict(description.tvm_options),
+            "cpu_features": list(cpu_features),
+        },
+        "model": description.model,
+        "loss": dict(description.loss),
+        "optimizer": dict(description.optimizer),
+        "update": dict(description.update),
+        "batch": description.batch,
+        "regions": asdict(description.regions),
+        "entries": [asdict(entry) for entry in description.entries],
+        "tensors": [asdict(tensor) for tensor in description.tensors],
+    }
+
+
+def finish(
+    body: Mapping[str, Any], artifact_id: str, files: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Add the files and the hash over everything."""
+    manifest = {**body, "artifact_id": artifact_id, "files": dict(files)}
+    return {**manifest, "manifest_sha256": canonical_sha256(manifest)}
+
+
+def parse(text: str, where: str) -> dict[str, Any]:
+    """Read a manifest back.
+
+    Raises:
+        ArtifactError: it is not a manifest, of another schema, or was changed after it was written.
+    """
+    try:
+        manifest = json.loads(text)
+    except ValueError as error:
+        raise ArtifactError(f"{where} is not JSON ({error}); compile the artifact again") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ArtifactError(f"{where} is not the manifest of a pock artifact")
+    if manifest.get("schema") != SCHEMA:
+        raise ArtifactError(
+            f"{where} has schema {manifest.get('schema')!r}, this pock_tvm reads {SCHEMA}; "
+            "compile the artifact again"
+        )
+    body = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    if manifest.get("manifest_sha256") != canonical_sha256(body):
+        raise ArtifactError(
+            f"{where} was changed after it was written (its SHA-256 does not match); "
+            "compile the artifact again"
+        )
+    return manifest
+
+
+def restore(manifest: Mapping[str, Any], where: str) -> ArtifactDescription:
+    """Rebuild the description and check the rules that its offsets obey.
+
+    Raises:
+        ArtifactError: a field is missing or an offset breaks a rule.
+    """
+    try:
+        description = ArtifactDescription(
+            target=manifest["target"]["name"],
+            tvm_options=manifest["target"]["tvm_options"],
+            model=manifest["model"],
+            loss=manifest["loss"],
+            optimizer=manifest["optimizer"],
+            update=manifest["update"],
+            batch=manifest["batch"],
+            regions=Regions(**manifest["regions"]),
+            tensors=tuple(_tensor(row) for row in manifest["tensors"]),
+            entries=tuple(_entry(row) for row in manifest["entries"]),
+            created_by=manifest["created_by"],
+        )
+        problem = layout_problem(description)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{where} lacks or misspells a field: {error}") from None
+    if problem:
+        raise ArtifactError(f"{where}: {problem}")
+    return description
+
+
+def _tensor(row: Mapping[str, Any]) -> TensorSpec:
+    axes = row["axes"]
+    return TensorSpec(
+        **{**row, "shape": tuple(row["shape"]), "axes": None if axes is None else tuple(axes)}
+    )
+
+
+def _entry(row: Mapping[str, Any]) -> EntryPoint:
+    return EntryPoint(**{**row, "inputs": tuple(row["inputs"]), "outputs": tuple(row["outputs"])})

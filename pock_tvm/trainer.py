@@ -1,0 +1,306 @@
+"""Train, evaluate and predict with an artifact; needs numpy and the C library, nothing else."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from pock_tvm.artifact.batch import (
+    Inputs,
+    by_name,
+    check_count,
+    input_tensors,
+    label_tensor,
+    stored_samples,
+)
+from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
+from pock_tvm.artifact.export import export_weights, original_layout_of
+from pock_tvm.artifact.load import load_artifact
+from pock_tvm.artifact.session import Progress, Session
+from pock_tvm.errors import BatchError, DivergedError, UnknownNameError
+from pock_tvm.sampling import samples_at
+
+Rate = float | Callable[[int], float]
+"""A learning rate, or a function of the number of steps that the run has done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Means over all samples."""
+
+    loss: float
+    accuracy: float | None
+    """Share of labels predicted right; None where the artifact does not count."""
+    samples: int
+
+
+class Trainer:
+    """An artifact in memory, ready to train; a context manager."""
+
+    def __init__(self, artifact: str | os.PathLike[str], threads: int | None = None) -> None:
+        """Load and check an artifact.
+
+        Args:
+            artifact: the folder.
+            threads: how many to use; all that this process may run on when None.
+
+        Raises:
+            ArtifactError: the artifact is damaged, or for another machine.
+        """
+        self.artifact = load_artifact(artifact)
+        self._session = Session(self.artifact, threads or len(os.sched_getaffinity(0)))
+
+    @property
+    def description(self) -> ArtifactDescription:
+        """What the artifact says about itself."""
+        return self.artifact.description
+
+    @property
+    def batch(self) -> int:
+        """Samples per step."""
+        return self.description.batch
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps since the artifact was compiled; a checkpoint carries the number."""
+        return int(self._session.progress.step)
+
+    def step(self, inputs: Inputs, labels: np.ndarray, learning_rate: float) -> float:
+        """Do one optimizer step on exactly one batch and return its loss.
+
+        Raises:
+            BatchError: a name, shape, dtype or value does not fit.
+            DivergedError: the loss is not finite.
+        """
+        samples = self._samples(inputs, labels)
+        check_count(samples, self.batch)
+        return self._step(samples, learning_rate)
+
+    def evaluate(self, inputs: Inputs, labels: np.ndarray) -> Evaluation:
+        """Return loss and accuracy over any number of samples."""
+        samples = self._samples(inputs, labels)
+        count = check_count(samples)
+        label = label_tensor(self.description)
+        loss = weight = 0.0
+        right, counted = 0, True
+        for start in range(0, count, self.batch):
+            piece = {name: array[start : start + self.batch] for name, array in samples.items()}
+            valid = _valid(label, piece[label.name])
+            if not valid:
+                continue  # all of its labels are to be ignored
+            piece_loss, piece_right = self._evaluate(piece, label)
+            loss += piece_loss * valid
+            weight += valid
+            right += piece_right
+            counted = counted and piece_right >= 0
+        if not weight:
+            raise BatchError(f"every label is {label.ignore}, which the loss ignores")
+        accuracy = right / weight if counted else None
+        return Evaluation(loss=loss / weight, accuracy=accuracy, samples=count)
+
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        """Return the model's output for any number of samples, one row each."""
+        samples = self._samples(inputs)
+        count = check_count(samples)
+        output = self.description.tensor("logits")
+        rows = []
+        for start in range(0, count, self.batch):
+            piece = {name: array[start : start + self.batch] for name, array in samples.items()}
+            self._fill({name: _padded(array, self.batch) for name, array in piece.items()})
+            self._session.predict()
+            rows.append(original_layout_of(output, self._session.view(output)).copy())
+        return np.concatenate(rows)[:count]
+
+    def fit(
+        self,
+        inputs: Inputs,
+        labels: np.ndarray,
+        *,
+        epochs: float | None = None,
+        steps: int | None = None,
+        learning_rate: Rate,
+        seed: int = 0,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+        resume: bool = False,
+        progress: Callable[[int, int, float], None] | None = None,
+    ) -> list[float]:
+        """Train on shuffled samples, each drawn once before any is drawn again.
+
+        The order is a function of the seed and the position alone, and a checkpoint holds both:
+        a run that was interrupted goes on at the very sample where it stopped.
+
+        Args:
+            inputs: all samples, any number.
+            labels: one per sample.
+            epochs: how often each sample is drawn; or else ``steps``.
+            steps: length of the whole run, including what a resumed run has done already.
+            learning_rate: a number, or a function of the steps that the run has done.
+            seed: of the order.
+            checkpoint: file to write at the end, and every ``checkpoint_every`` steps.
+            checkpoint_every: steps between checkpoints.
+            resume: go on from ``checkpoint`` if it exists, or else from where this trainer stands.
+            progress: called after each step with steps done, steps in all, the loss.
+
+        Returns:
+            The losses of the steps that this call did.
+
+        Raises:
+            DivergedError: a loss or weight is not finite; the last checkpoint is kept.
+        """
+        samples = self._samples(inputs, labels)
+        count = check_count(samples)
+        total = _run_length(epochs, steps, count, self.batch)
+        done = self._start_run(seed, checkpoint, resume=resume) // self.batch
+        losses: list[float] = []
+        for step in range(done, total):
+            chosen = samples_at(seed, count, step * self.batch, self.batch)
+            drawn = {name: array[chosen] for name, array in samples.items()}
+            rate = learning_rate(step) if callable(learning_rate) else learning_rate
+            losses.append(self._guarded_step(drawn, rate, checkpoint))
+            self._advance(seed, (step + 1) * self.batch)
+            if checkpoint and checkpoint_every and (step + 1) % checkpoint_every == 0:
+                self.save_checkpoint(checkpoint)
+            if progress:
+                progress(step + 1, total, losses[-1])
+        if checkpoint and losses:
+            self.save_checkpoint(checkpoint)
+        return losses
+
+    def tensor(self, name: str, *, original_layout: bool = True) -> np.ndarray:
+        """Return a copy of a weight, statistic or optimizer tensor, or of an arena tensor."""
+        try:
+            tensor = self.description.tensor(name)
+        except KeyError:
+            raise UnknownNameError(f"the artifact has no tensor {name!r}") from None
+        stored = self._session.view(tensor)
+        return (original_layout_of(tensor, stored) if original_layout else stored).copy()
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, optimizer state and progress; whatever fails, the old file stays."""
+        self._session.save_checkpoint(path)
+
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a checkpoint of this model, written by any of its artifacts.
+
+        Raises:
+            ArtifactError: it is damaged or of another model; the trainer is left as it was.
+        """
+        self._session.load_checkpoint(path)
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write all weights as safetensors, by the model's own names and in its own layouts."""
+        export_weights(self.description, self._session.view, path)
+
+    def set_threads(self, threads: int) -> None:
+        """Use fewer threads than the trainer was made with, or as many again."""
+        self._session.set_threads(threads)
+
+    def close(self) -> None:
+        """Give threads and memory back; a second call does nothing."""
+        self._session.close()
+
+    def __enter__(self) -> "Trainer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_session"):
+            self._session.close()
+
+    def _samples(self, inputs: Inputs, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return the samples in stored form, checked."""
+        given = by_name(self.description, inputs)
+        wanted = {tensor.name: tensor for tensor in input_tensors(self.description)}
+        if labels is not None:
+            label = label_tensor(self.description)
+            wanted[label.name] = label
+            given[label.name] = labels
+        return {name: stored_samples(tensor, given[name]) for name, tensor in wanted.items()}
+
+    def _fill(self, batch: Mapping[str, np.ndarray]) -> None:
+        for name, array in batch.items():
+            np.copyto(self._session.view(self.description.tensor(name)), array)
+
+    def _step(self, batch: Mapping[str, np.ndarray], rate: float) -> float:
+        self._fill(batch)
+        return self._session.train_step(rate)
+
+    def _guarded_step(
+        self,
+        batch: Mapping[str, np.ndarray],
+        rate: float,
+        checkpoint: str | os.PathLike[str] | None,
+    ) -> float:
+        try:
+            return self._step(batch, rate)
+        except DivergedError as error:
+            if checkpoint is None or not os.path.exists(checkpoint):  # noqa: PTH110 (any PathLike)
+                raise
+            raise DivergedError(f"{error}; the last good checkpoint is {checkpoint}") from None
+
+    def _evaluate(self, piece: Mapping[str, np.ndarray], label: TensorSpec) -> tuple[float, int]:
+        """Evaluate up to a batch: mean loss over the real samples, right labels among them."""
+        real = len(piece[label.name])
+        batch = {name: _padded(array, self.batch) for name, array in piece.items()}
+        missing = self.batch - real
+        if missing and label.ignore is not None:
+            batch[label.name][real:] = label.ignore
+        self._fill(batch)
+        loss, right = self._session.evaluate()
+        if not missing or label.ignore is not None:
+            return loss, right
+        # The padding repeats the last sample: a batch of nothing else tells what it added.
+        self._fill({name: array[[-1] * self.batch] for name, array in batch.items()})
+        last_loss, last_right = self._session.evaluate()
+        loss = (loss * self.batch - last_loss * missing) / real
+        return loss, right if right < 0 else right - last_right * missing // self.batch
+
+    def _start_run(
+        self, seed: int, checkpoint: str | os.PathLike[str] | None, *, resume: bool
+    ) -> int:
+        """Return how many samples the run has drawn already."""
+        if not resume:
+            self._advance(seed, 0)
+            return 0
+        if checkpoint is not None and os.path.exists(checkpoint):  # noqa: PTH110 (any PathLike)
+            self.load_checkpoint(checkpoint)
+        at = self._session.progress
+        if at.cursor and at.seed != seed:
+            raise BatchError(f"the run was started with seed {at.seed}, not {seed}; resume with it")
+        return int(at.cursor)
+
+    def _advance(self, seed: int, cursor: int) -> None:
+        step = self._session.progress.step
+        self._session.progress = Progress(step=step, cursor=cursor, seed=seed)
+
+
+def _padded(array: np.ndarray, batch: int) -> np.ndarray:
+    """Repeat the last sample until the batch is full; always a copy."""
+    rows = np.minimum(np.arange(batch), len(array) - 1)
+    return array[rows]
+
+
+def _valid(label: TensorSpec, labels: np.ndarray) -> int:
+    """Count the labels that the loss is a mean over."""
+    if label.ignore is None:
+        return labels.size
+    return int(np.count_nonzero(labels != label.ignore))
+
+
+def _run_length(epochs: float | None, steps: int | None, count: int, batch: int) -> int:
+    if (epochs is None) == (steps is None):
+        raise BatchError("give fit either epochs or steps")
+    if steps is not None:
+        return steps
+    assert epochs is not None
+    return int(-(-epochs * count // batch))
