@@ -1,0 +1,114 @@
+"""A step as the planner sees it: kernel calls in order, and the tensors between them.
+
+Everything here is plain data, without TVM, so that ordering and placement can be read and tested on
+their own. A reshape is a view: it has the tensor of what it views.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+ALIGNMENT = 64
+"""Every tensor starts at a multiple of this many bytes: a cache line, and the widest vector."""
+
+Region = Literal["frozen", "state", "arena"]
+
+
+def align(size: int, to: int = ALIGNMENT) -> int:
+    """Round ``size`` up to a multiple of ``to``."""
+    return -(-size // to) * to
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A block of memory with a shape. Identity is the name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    region: Region = "arena"
+
+    @property
+    def bytes(self) -> int:
+        """Size without padding; a bool takes a byte."""
+        bits = int("".join(c for c in self.dtype if c.isdigit()) or 8)
+        return math.prod(self.shape) * max(1, bits // 8)
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of a kernel: which function, and the tensors in the order of its arguments."""
+
+    kernel: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the tensors, inputs first."""
+        return self.reads + self.writes
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entry point.
+
+    Attributes:
+        name: ``train_step``, ``evaluate`` or ``predict``.
+        tensors: all tensors by name; those that a caller sees have their public names.
+        calls: the kernels in the order in which they run.
+        inputs: arena tensors that the caller fills before the call.
+        outputs: arena tensors that the caller reads after it.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    calls: tuple[KernelCall, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def with_calls(self, calls: Iterable[KernelCall]) -> "Step":
+        """Return the same step with its calls in another order."""
+        return replace(self, calls=tuple(calls))
+
+    def in_arena(self, name: str) -> bool:
+        """Tell whether a tensor has to be placed by the planner."""
+        return self.tensors[name].region == "arena"
+
+
+def live_intervals(step: Step) -> dict[str, tuple[int, int]]:
+    """Return for each arena tensor the first and the last call (inclusive) that it must survive.
+
+    Inputs live from the first call, outputs to the last.
+    """
+    last_call = max(len(step.calls) - 1, 0)
+    intervals: dict[str, tuple[int, int]] = {name: (0, 0) for name in step.inputs}
+    for time, call in enumerate(step.calls):
+        for name in call.arguments:
+            if step.in_arena(name):
+                start, _ = intervals.get(name, (time, time))
+                intervals[name] = (start, time)
+    for name in step.outputs:
+        start, _ = intervals.get(name, (0, 0))
+        intervals[name] = (start, last_call)
+    return intervals
+
+
+def live_bytes(step: Step) -> list[int]:
+    """Return the aligned bytes that are live during each call."""
+    change = [0] * (len(step.calls) + 2)
+    for name, (start, end) in live_intervals(step).items():
+        size = align(step.tensors[name].bytes)
+        change[start] += size
+        change[end + 1] -= size
+    total, live = 0, []
+    for time in range(max(len(step.calls), 1)):
+        total += change[time]
+        live.append(total)
+    return live
+
+
+def peak_live_bytes(step: Step) -> int:
+    """Return the largest live set: no arena for this order of calls can be smaller."""
+    return max(live_bytes(step))
