@@ -1,0 +1,302 @@
+"""What a GEMM-shaped kernel computes, read off its blocks.
+
+A contraction is a block ``C[…] += left · right``. Each of its axes belongs to one class:
+
+    batch    in C and in both operands      (heads of an attention, taps of a gradient)
+    rows     in C and the left operand      (pixels; input channels of a weight gradient)
+    columns  in C and the right operand     (output channels), the last axis of C among them
+    reduced  not in C
+
+Blocks before it are prologues: arithmetic and permutations are inlined into the operands, a padded
+or spread tensor stays. Blocks after it are epilogues, one expression per element of C.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import tvm_ffi
+from tvm import ir, s_tir, sym, tirx
+
+from pock_tvm.schedules.cpu.nest import find, rewrite, unravel
+
+_SPATIAL, _REDUCE = 0, 2  # tirx.IterVar.DataPar, tirx.IterVar.CommReduce
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One block axis and its length."""
+
+    var: Any
+    extent: int
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Axes run through as one, the last fastest."""
+
+    members: tuple[Axis, ...]
+
+    @property
+    def extent(self) -> int:
+        """Return the number of points."""
+        return prod(a.extent for a in self.members)
+
+    def at(self, index: Any) -> dict[Any, Any]:
+        """Return the value of every axis at a flat index."""
+        parts = unravel(index, [a.extent for a in self.members])
+        return {a.var: part for a, part in zip(self.members, parts, strict=True)}
+
+
+@dataclass(frozen=True)
+class Store:
+    """An output tensor of the kernel: ``buffer[indices] = value``, over the axes of C."""
+
+    buffer: Any
+    indices: tuple[Any, ...]
+    value: Any
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A kernel ``stores(Σ left · right)``, its axes by class; see the module."""
+
+    batch: Axes
+    outer_rows: Axes
+    rows: Axes
+    columns: Axes
+    reduced: tuple[Axes, ...]
+    left: Any
+    right: Any
+    result: Any
+    stores: tuple[Store, ...]
+    prologues: tuple[Any, ...]
+
+    @property
+    def dtype(self) -> str:
+        """Return the element type of the sum."""
+        return str(self.result.dtype)
+
+    @property
+    def index_dtype(self) -> str:
+        """Return the integer type of the loops."""
+        return str(self.columns.members[0].var.ty.dtype)
+
+    @property
+    def right_is_transposed(self) -> bool:
+        """Tell whether neighbouring columns of the right operand are apart in memory."""
+        return not is_contiguous(self.right, self.columns.members[-1])
+
+
+def read_contraction(sch: s_tir.Schedule) -> Contraction | None:
+    """Inline what can be inlined and describe the kernel; None if it is no contraction."""
+    blocks = sch.get_child_blocks(sch.get_sblock("root"))
+    found = [i for i, rv in enumerate(blocks) if _is_sum_of_products(sch.get(rv))]
+    if len(found) != 1:
+        return None
+    before, kernel, after = blocks[: found[0]], blocks[found[0]], blocks[found[0] + 1 :]
+    if not all(_is_elementwise(sch.get(rv)) for rv in (*before, *after)):
+        return None
+    params = list(sch.mod["main"].params)
+    for rv in (*before, *after):
+        block = sch.get(rv)
+        if block.body.buffer not in params and not (rv in before and _is_guarded(block)):
+            sch.compute_inline(rv)
+    left_over = sch.get_child_blocks(sch.get_sblock("root"))
+    names = [sch.get(rv).name_hint for rv in left_over]
+    position = names.index(sch.get(kernel).name_hint)
+    return _describe(sch, left_over[:position], kernel, left_over[position + 1 :])
+
+
+def _describe(
+    sch: s_tir.Schedule, before: Sequence[Any], kernel: Any, after: Sequence[Any]
+) -> Contraction | None:
+    block = sch.get(kernel)
+    result = block.body.buffer
+    factors = _factors(block.body.value, result)
+    assert factors is not None, "the caller has matched the block"
+    left, right = factors
+    axes = [Axis(v.var, int(v.dom.extent)) for v in block.iter_vars]
+    unit = {a.var: tirx.const(0, a.var.ty.dtype) for a in axes if a.extent == 1}
+    spatial = [a for a, v in zip(axes, block.iter_vars, strict=True) if v.iter_type == _SPATIAL]
+    reduced = [a for a, v in zip(axes, block.iter_vars, strict=True) if v.iter_type == _REDUCE]
+    spatial = [a for a in spatial if a.extent > 1]
+    if not spatial:
+        return None
+    left, right = rewrite(left, unit), rewrite(right, unit)
+    if (parts := _groups(left, spatial[-1])) is not None:
+        group, member = parts
+        unit[spatial[-1].var] = group.var * member.extent + member.var
+        spatial[-1:] = parts
+        left, right = (_simplify(rewrite(x, unit), member) for x in (left, right))
+    indices = tuple(rewrite(i, unit) for i in block.body.indices)
+    in_left, in_right = (_mentioned(x, spatial) for x in (left, right))
+    last = spatial[-1]
+    if last in in_left:
+        left, right, in_left, in_right = right, left, in_right, in_left
+    if last in in_left or last not in in_right:
+        return None
+    rows = [a for a in spatial if a in in_left and a not in in_right]
+    outer, inner = _fused_tail(rows, [left])
+    stores = _stores(sch, after, result, block.body.indices, unit)
+    if stores is None:
+        return None
+    return Contraction(
+        batch=Axes(tuple(a for a in spatial if a not in rows and a != last)),
+        outer_rows=Axes(tuple(outer)),
+        rows=Axes(tuple(inner)),
+        columns=Axes((last,)),
+        reduced=tuple(_fused([a for a in reduced if a.extent > 1], [left, right])),
+        left=left,
+        right=right,
+        result=result,
+        stores=(*((Store(result, indices, None),) if _is_param(sch, result) else ()), *stores),
+        prologues=tuple(sch.get(sch.get_loops(rv)[0]) for rv in before),
+    )
+
+
+def _is_param(sch: s_tir.Schedule, buffer: Any) -> bool:
+    return any(buffer.same_as(p) for p in sch.mod["main"].params)
+
+
+def _is_elementwise(block: Any) -> bool:
+    """Tell whether a block stores one expression per point, at the point's own indices."""
+    body = block.body
+    return (
+        isinstance(body, tirx.BufferStore)
+        and all(v.iter_type == _SPATIAL for v in block.iter_vars)
+        and all(any(i.same_as(v.var) for v in block.iter_vars) for i in body.indices)
+    )
+
+
+def _is_guarded(block: Any) -> bool:
+    """Tell whether the block tests its coordinates: a tensor with zeros around or in between."""
+    calls = find(block.body.value, ir.Call)
+    return any(getattr(c.op, "name", "") == "tirx.if_then_else" for c in calls)
+
+
+def _is_sum_of_products(block: Any) -> bool:
+    body, init = block.body, block.init
+    if not isinstance(body, tirx.BufferStore) or not isinstance(init, tirx.BufferStore):
+        return False
+    starts_at_zero = isinstance(init.value, tirx.FloatImm) and init.value.value == 0
+    constant = all(isinstance(v.dom.extent, tirx.IntImm) for v in block.iter_vars)
+    return starts_at_zero and constant and _factors(body.value, body.buffer) is not None
+
+
+def _factors(value: Any, result: Any) -> tuple[Any, Any] | None:
+    """Match ``C[…] + x · y``."""
+    if not isinstance(value, tirx.Add) or not isinstance(value.b, tirx.Mul):
+        return None
+    if not isinstance(value.a, ir.TensorLoad) or not value.a.source.same_as(result):
+        return None
+    return value.b.a, value.b.b
+
+
+def _groups(left: Any, last: Axis) -> tuple[Axis, Axis] | None:
+    """Split the last axis of a grouped convolution: the left operand reads only its group."""
+    sizes = {
+        int(d.b)
+        for d in find(left, tirx.FloorDiv)
+        if d.a.same_as(last.var) and isinstance(d.b, tirx.IntImm)
+    }
+    if len(sizes) != 1 or last.extent % (size := sizes.pop()) or size == 1:
+        return None
+    dtype = last.var.ty.dtype
+    return (
+        Axis(tirx.Var("group", dtype), last.extent // size),
+        Axis(tirx.Var(last.var.name, dtype), size),
+    )
+
+
+def _simplify(expr: Any, axis: Axis) -> Any:
+    analyzer = sym.Analyzer()
+    analyzer.bind(axis.var, ir.Range(0, axis.extent))
+    return analyzer.simplify(expr)
+
+
+def _mentioned(expr: Any, axes: Sequence[Axis]) -> list[Axis]:
+    variables = find(expr, ir.Var)
+    return [a for a in axes if any(a.var.same_as(v) for v in variables)]
+
+
+def _stores(
+    sch: s_tir.Schedule,
+    blocks: Sequence[Any],
+    result: Any,
+    indices: Sequence[Any],
+    unit: dict[Any, Any],
+) -> tuple[Store, ...] | None:
+    """Express the epilogue blocks over the axes of C; a load of C stays, as the finished sum."""
+    found = []
+    for rv in blocks:
+        block = sch.get(rv)
+        loads = [x for x in find(block.body.value, ir.TensorLoad) if x.source.same_as(result)]
+        values: dict[Any, Any] = {}
+        for load in loads[:1]:
+            values = {
+                i: axis
+                for i, axis in zip(load.indices, indices, strict=True)
+                if isinstance(i, ir.Var)
+            }
+        wide = [v for v in block.iter_vars if int(v.dom.extent) > 1]
+        same = all(_same_indices(x, loads[0]) for x in loads)
+        if not loads or not same or any(v.var not in values for v in wide):
+            return None
+        for v in block.iter_vars:
+            values.setdefault(v.var, tirx.const(0, v.var.ty.dtype))
+        store = [rewrite(rewrite(i, values), unit) for i in block.body.indices]
+        value = rewrite(rewrite(block.body.value, values), unit)
+        found.append(Store(block.body.buffer, tuple(store), value))
+    return tuple(found)
+
+
+def _same_indices(one: Any, other: Any) -> bool:
+    return all(
+        tvm_ffi.structural_equal(a, b) for a, b in zip(one.indices, other.indices, strict=True)
+    )
+
+
+def _strides(expr: Any, axes: Sequence[Axis]) -> list[list[int]] | None:
+    """Return, for every load in ``expr``, how far apart neighbours along each axis are."""
+    found = []
+    for load in find(expr, ir.TensorLoad):
+        offset = tirx.const(0, axes[0].var.ty.dtype)
+        for index, extent in zip(load.indices, load.source.shape, strict=True):
+            offset = offset * extent + index
+        parts = sym.detect_linear_equation(offset, [a.var for a in axes])
+        if not parts or not all(isinstance(p, tirx.IntImm) for p in parts[: len(axes)]):
+            return None
+        found.append([int(p) for p in parts[: len(axes)]])
+    return found
+
+
+def is_contiguous(expr: Any, axis: Axis) -> bool:
+    """Tell whether neighbours along ``axis`` are side by side, or one element, in each load."""
+    strides = _strides(expr, [axis])
+    return strides is not None and all(s[0] in (0, 1) for s in strides)
+
+
+def _fused(axes: Sequence[Axis], operands: Sequence[Any]) -> list[Axes]:
+    """Join neighbouring axes that every load walks through as one."""
+    groups: list[Axes] = []
+    rest = list(axes)
+    while rest:
+        rest, tail = _fused_tail(rest, operands)
+        groups.insert(0, Axes(tuple(tail)))
+    return groups
+
+
+def _fused_tail(axes: Sequence[Axis], operands: Sequence[Any]) -> tuple[list[Axis], list[Axis]]:
+    """Split axes into the outer ones and the longest tail that every load walks through as one."""
+    if not axes:
+        return [], []
+    strides = [_strides(x, axes) for x in operands]
+    start = len(axes) - 1
+    while start > 0 and all(
+        s is not None and all(row[start - 1] == row[start] * axes[start].extent for row in s)
+        for s in strides
+    ):
+        start -= 1
+    return list(axes[:start]), list(axes[start:])

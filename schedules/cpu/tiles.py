@@ -1,0 +1,95 @@
+"""Register tiles and cache blocks of the contraction kernels, by core.
+
+A tile is ``rows`` x ``vectors`` accumulators that stay in registers while the sum runs. Which one
+suits a shape follows from a count of cycles, so the table holds what a core can do, not tiles.
+"""
+
+import math
+from dataclasses import dataclass
+
+from pock_tvm.targets import TargetSpec
+
+
+@dataclass(frozen=True)
+class Core:
+    """What bounds a register tile on one core."""
+
+    registers: int
+    """Vector registers for accumulators, one row of the panel and one broadcast."""
+
+    loads_per_fma: float
+    """Loads (one row vector, or one broadcast) that issue while one multiply-add does."""
+
+    latency: int
+    """Independent multiply-adds that hide the latency of one."""
+
+    max_vectors: int = 6
+    """Widest tile, in vectors."""
+
+
+CORES = {
+    # benchmarks/kernels.py, one core: 8x48 reaches 105-116 GFLOP/s at 512³, 12x32 100-110.
+    "znver4": Core(registers=32, loads_per_fma=2.0, latency=8),
+}
+
+
+def core_of(spec: TargetSpec) -> Core:
+    """Return the measured limits of a core, or limits derived from its vector unit."""
+    return CORES.get(spec.core) or Core(spec.vector_registers, loads_per_fma=1.0, latency=8)
+
+
+@dataclass(frozen=True)
+class RegisterTile:
+    """``rows`` rows of the result by ``pieces`` vectors, each an (offset, lanes) pair."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def width(self) -> int:
+        """Return the columns of a full tile."""
+        return self.vectors * self.lanes
+
+    def pieces(self, width: int) -> list[tuple[int, int]]:
+        """Cut ``width`` columns into vectors: full ones, then halves down to scalars."""
+        cuts, offset, lanes = [], 0, self.lanes
+        while offset < width:
+            while lanes > width - offset:
+                lanes //= 2
+            cuts.append((offset, lanes))
+            offset += lanes
+        return cuts
+
+
+def register_tile(rows: int, columns: int, dtype: str, spec: TargetSpec) -> RegisterTile:
+    """Choose the tile that covers ``rows`` x ``columns`` in the fewest cycles."""
+    core, lanes = core_of(spec), spec.vector_lanes(dtype)
+    best: tuple[float, int, RegisterTile] | None = None
+    for vectors in range(1, min(core.max_vectors, math.ceil(columns / lanes)) + 1):
+        most = (core.registers - vectors - 1) // vectors
+        for height in range(1, min(rows, most, 16) + 1):
+            tile = RegisterTile(height, vectors, lanes)
+            key = (_cycles(tile, rows, columns, core), -height * vectors, tile)
+            if best is None or key[:2] < best[:2]:
+                best = key
+    assert best is not None, "a tile has at least one row and one vector"
+    return best[2]
+
+
+def _cycles(tile: RegisterTile, rows: int, columns: int, core: Core) -> float:
+    def one(height: int, vectors: int) -> float:
+        products = height * vectors
+        return max(products, (height + vectors) / core.loads_per_fma, core.latency)
+
+    full_rows, rest_rows = divmod(rows, tile.rows)
+    full_columns, rest_columns = divmod(columns, tile.width)
+    rest = len(tile.pieces(rest_columns))
+    cost = full_rows * full_columns * one(tile.rows, tile.vectors)
+    if rest:
+        cost += full_rows * one(tile.rows, rest)
+    if rest_rows:
+        cost += full_columns * one(rest_rows, tile.vectors)
+        if rest:
+            cost += one(rest_rows, rest)
+    return cost
