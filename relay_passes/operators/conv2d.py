@@ -57,6 +57,14 @@ def _is_depthwise(weight_shape: tuple[int, ...], window: Window) -> bool:
     return weight_shape[2] == 1 and weight_shape[3] == window.groups > 1
 
 
+def depthwise_attrs(kernel: str, window: Window) -> dict[str, Any]:
+    """Return the annotations of a depthwise block: its name, and its window for the schedule."""
+    return {
+        "pock.kernel": kernel,
+        "pock.window": [*window.strides, *window.padding[:2], *window.dilation],
+    }
+
+
 def pad_pixels(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
     """Return NHWC ``x`` with zeros around each picture, or ``x`` itself where there are none."""
     top, left, bottom, right = padding
@@ -89,7 +97,7 @@ def conv2d(x: Tensor, w: Tensor, window: Window) -> Tensor:
                 xp[b, i * sh + p * dh, j * sw + q * dw, k] * w[p, q, 0, k], axis=[p, q]
             ),
             name="depthwise_conv2d",
-            attrs={"pock.kernel": "depthwise_conv2d"},
+            attrs=depthwise_attrs("depthwise_conv2d", window),
         )
     c = te.reduce_axis((0, per_group), "c")
     out_per_group = out_channels // groups
@@ -104,9 +112,7 @@ def conv2d(x: Tensor, w: Tensor, window: Window) -> Tensor:
     return te.compute((n, oh, ow, out_channels), product, name=name, attrs={"pock.kernel": name})
 
 
-def conv2d_data_grad(
-    ct: Tensor, w: Tensor, x_shape: tuple[int, ...], window: Window
-) -> Tensor:
+def conv2d_data_grad(ct: Tensor, w: Tensor, x_shape: tuple[int, ...], window: Window) -> Tensor:
     """x̄[n, i, j, c] = Σ ȳ[n, (i + pad - p·d) / s, (j + pad - q·d) / s, o] · w[p, q, c, o].
 
     The sum runs over the taps for which the division has no remainder.
@@ -141,7 +147,7 @@ def conv2d_data_grad(
                 axis=[p, q],
             ),
             name="depthwise_conv2d_data_grad",
-            attrs={"pock.kernel": "depthwise_conv2d_data_grad"},
+            attrs=depthwise_attrs("depthwise_conv2d_data_grad", window),
         )
     out_per_group = out_channels // groups
     o = te.reduce_axis((0, out_per_group), "o")
@@ -150,8 +156,7 @@ def conv2d_data_grad(
         channel = o if groups == 1 else c // per_group * out_per_group + o
         inner = c if groups == 1 else tirx.indexmod(c, per_group)
         return te.sum(
-            ctp[b, i + (kh - 1 - p) * dh, j + (kw - 1 - q) * dw, channel]
-            * w[p, q, inner, channel],
+            ctp[b, i + (kh - 1 - p) * dh, j + (kw - 1 - q) * dw, channel] * w[p, q, inner, channel],
             axis=[p, q, o],
         )
 
@@ -159,9 +164,7 @@ def conv2d_data_grad(
     return te.compute(x_shape, product, name=name, attrs={"pock.kernel": name})
 
 
-def conv2d_weight_grad(
-    x: Tensor, ct: Tensor, w_shape: tuple[int, ...], window: Window
-) -> Tensor:
+def conv2d_weight_grad(x: Tensor, ct: Tensor, w_shape: tuple[int, ...], window: Window) -> Tensor:
     """w̄[p, q, c, o] = Σ over pixels of x[n, i·s + p·d - pad, j·s + q·d - pad, c] · ȳ[n, i, j, o]."""
     (sh, sw), (dh, dw), groups = window.strides, window.dilation, window.groups
     kh, kw, per_group, out_channels = w_shape
@@ -176,7 +179,7 @@ def conv2d_weight_grad(
                 xp[b, i * sh + p * dh, j * sw + q * dw, k] * ct[b, i, j, k], axis=[b, i, j]
             ),
             name="depthwise_conv2d_weight_grad",
-            attrs={"pock.kernel": "depthwise_conv2d_weight_grad"},
+            attrs=depthwise_attrs("depthwise_conv2d_weight_grad", window),
         )
     out_per_group = out_channels // groups
 
@@ -195,9 +198,7 @@ def legalize_conv2d(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     if (call.attrs.data_layout, call.attrs.kernel_layout) != ("NHWC", "HWIO"):
         raise ValueError(f"conv2d is not channels-last: {call}")
     window = Window.of(call)
-    return bb.call_te(
-        lambda x, w: conv2d(x, w, window), *call.args, primfunc_name_hint="conv2d"
-    )
+    return bb.call_te(lambda x, w: conv2d(x, w, window), *call.args, primfunc_name_hint="conv2d")
 
 
 def _infer_data_grad(call: relax.Call) -> relax.TensorType:

@@ -92,3 +92,15 @@ def _poison(shape: list[int], dtype: str) -> np.ndarray:
     kind = np.dtype(dtype)
     bad = np.nan if kind.kind == "f" else True if kind.kind == "b" else np.iinfo(kind).max
     return np.full(shape, bad, kind)
+
+
+def run_on_threads(
+    func: tirx.PrimFunc, inputs: Sequence[np.ndarray], threads: int
+) -> list[np.ndarray]:
+    """Run a kernel on a number of worker threads."""
+    configure = tvm.get_global_func("runtime.config_threadpool")
+    configure(1, threads)
+    try:
+        return run_kernel(func, inputs)
+    finally:
+        configure(1, 0)
