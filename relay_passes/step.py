@@ -72,6 +72,17 @@ class Step:
         """Return the same step with its calls in another order."""
         return replace(self, calls=tuple(calls))
 
+    def renamed(self, names: Mapping[str, str]) -> "Step":
+        """Return the same step with tensors under other names."""
+        new = {n: names.get(n, n) for n in self.tensors}
+        tensors = {new[n]: replace(t, name=new[n]) for n, t in self.tensors.items()}
+        calls = (
+            KernelCall(c.kernel, tuple(new[n] for n in c.reads), tuple(new[n] for n in c.writes))
+            for c in self.calls
+        )
+        inputs, outputs = (tuple(new[n] for n in ns) for ns in (self.inputs, self.outputs))
+        return replace(self, tensors=tensors, calls=tuple(calls), inputs=inputs, outputs=outputs)
+
     def in_arena(self, name: str) -> bool:
         """Tell whether a tensor has to be placed by the planner."""
         return self.tensors[name].region == "arena"

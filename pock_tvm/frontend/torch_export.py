@@ -8,6 +8,7 @@ batch normalization are given back their names here, since a training step may u
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.export.graph_signature import InputKind
 from tvm import IRModule, relax
 from tvm.relax.frontend.torch import from_exported_program
 
-from pock_tvm.errors import BatchError, UnsupportedModelError
+from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
 from pock_tvm.frontend.model import ImportedModel, InputSpec
 
 _BATCH_NORM = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
@@ -107,6 +108,28 @@ def import_program(
         inputs=tuple(_input_spec(v) for v in main.params[count:]),
         buffers=frozenset(name for pair in statistics for name in pair),
     )
+
+
+def import_file(path: Path, batch: int) -> ImportedModel:
+    """Import a ``.pt2`` file written by ``torch.export.save``.
+
+    Raises:
+        PockError: the file cannot be read, or was exported for another batch.
+        UnsupportedModelError: the program uses operators that TVM cannot import.
+    """
+    if not path.is_file():
+        raise PockError(f"no such file: {path}")
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        raise PockError(f"{path} is not an exported program: {_first_line(error)}") from error
+    model = import_program(program, path.stem)
+    if model.batch != batch:
+        raise BatchError(
+            f"{path} was exported for batches of {model.batch}, not {batch}; "
+            f"pass --batch {model.batch} or export it again"
+        )
+    return model
 
 
 class _Logits(torch.nn.Module):

@@ -1,0 +1,67 @@
+"""Resolve what a user writes for MODEL: a file, ``package.module:function``, or ``zoo:NAME``."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from pock_tvm.errors import PockError, UnknownNameError
+from pock_tvm.frontend.model import ImportedModel
+
+
+def load_model(reference: str, batch: int) -> ImportedModel:
+    """Import the model that ``reference`` names, for ``batch`` samples.
+
+    Args:
+        reference: a ``.pt2`` file of ``torch.export.save``; ``package.module:function``, a function
+            without arguments that returns (module, example inputs); or ``zoo:NAME``.
+        batch: samples in one training step; a ``.pt2`` file must have been exported with it.
+
+    Raises:
+        UnknownNameError: the reference names nothing.
+        PockError: PyTorch is not installed, or the function returns something else.
+        UnsupportedModelError: the model cannot be exported or imported.
+    """
+    if batch < 1:
+        raise PockError(f"batch is {batch}; it must be at least 1")
+    try:
+        from pock_tvm.frontend import torch_export
+    except ModuleNotFoundError as error:
+        raise PockError(
+            f"importing a model needs {error.name}; install it with: pip install 'pock-tvm[torch]'"
+        ) from error
+
+    if reference.startswith("zoo:"):
+        from pock_tvm.frontend.zoo import build_zoo_model
+
+        name = reference.removeprefix("zoo:")
+        module, example_inputs = build_zoo_model(name)
+        return torch_export.import_module(module, example_inputs, batch, name)
+    if reference.endswith(".pt2"):
+        return torch_export.import_file(Path(reference), batch)
+    module_name, _, function_name = reference.partition(":")
+    if not function_name:
+        raise UnknownNameError(
+            f"unknown model {reference!r}; write a .pt2 file, package.module:function, or zoo:NAME"
+        )
+    module, example_inputs = _call(module_name, function_name)
+    return torch_export.import_module(module, tuple(example_inputs), batch, function_name)
+
+
+def _call(module_name: str, function_name: str) -> tuple[object, tuple[object, ...]]:
+    """Call a user's function; modules in the current folder are found too."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except ModuleNotFoundError as error:
+        raise UnknownNameError(f"no module {error.name!r} for model {module_name}:{function_name}") from error
+    except AttributeError as error:
+        raise UnknownNameError(f"module {module_name!r} has no function {function_name!r}") from error
+    result = function()
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise PockError(
+            f"{module_name}:{function_name} must return (module, example inputs), "
+            f"it returned {type(result).__name__}"
+        )
+    module, example_inputs = result
+    return module, example_inputs

@@ -1,0 +1,90 @@
+"""The passes in order, phase by phase.
+
+canonicalize   imported model -> channels-last, constants folded, views merged, weights as stored
+train          forward -> loss -> gradients -> updates: the joint graph
+evaluate       forward -> loss and the number of samples predicted right
+lower          operators -> fused TIR kernels that ``call_tir`` binds together
+
+Ordering, placement and emission follow on plain data: ``extract_step``, ``reorder_for_memory``,
+``plan_arena``, ``emit_entry_point``, ``build_object``.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir.transform import Pass, Sequential
+
+from pock_tvm.losses import Loss
+from pock_tvm.optimizers import Optimizer
+from pock_tvm.relay_passes.append_loss import AppendLoss
+from pock_tvm.relay_passes.append_optimizer import AppendOptimizer
+from pock_tvm.relay_passes.convert_to_channels_last import ConvertToChannelsLast
+from pock_tvm.relay_passes.decompose_batch_norm import DecomposeBatchNorm, Statistics
+from pock_tvm.relay_passes.derive_backward import DeriveBackward
+from pock_tvm.relay_passes.fold_constants import FoldConstants
+from pock_tvm.relay_passes.fold_pad_into_conv2d import FoldPadIntoConv2d
+from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMatmul
+from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
+from pock_tvm.relay_passes.operators import LOWERINGS
+from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
+
+
+def canonicalize(batch_norm: Statistics, known: Mapping[str, np.ndarray]) -> Pass:
+    """Return the passes that bring an imported model to the form that all others expect.
+
+    Args:
+        batch_norm: which statistics normalize in this graph.
+        known: small frozen parameters, such as running statistics, to compute with at compile time.
+    """
+    return Sequential(
+        [
+            FoldPadIntoConv2d(),
+            DecomposeBatchNorm(batch_norm),
+            ConvertToChannelsLast(),
+            relax.transform.BindParams("main", {k: tvm.runtime.tensor(v) for k, v in known.items()}),
+            FoldConstants(),
+            SimplifyShapes(),
+            relax.transform.EliminateCommonSubexpr(),
+            HoistParameterLayout(),
+        ],
+        name="canonicalize",
+    )
+
+
+def train(
+    loss: Loss, optimizer: Optimizer, trainable: Sequence[str], *, keep_gradients: bool = False
+) -> Pass:
+    """Return the passes that make a canonical model a training step."""
+    return Sequential(
+        [
+            AppendLoss(loss),
+            DeriveBackward(trainable),
+            SimplifyShapes(),
+            relax.transform.EliminateCommonSubexpr(),
+            AppendOptimizer(optimizer, trainable, keep_gradients=keep_gradients),
+        ],
+        name="train",
+    )
+
+
+def evaluate(loss: Loss) -> Pass:
+    """Return the passes that make a canonical model measure itself."""
+    return AppendLoss(loss, "accuracy")
+
+
+def lower() -> Pass:
+    """Return the passes that turn operators into fused kernels; reshapes stay, as views."""
+    return Sequential(
+        [
+            FuseTransposeIntoMatmul(),
+            relax.transform.DeadCodeElimination(),
+            relax.transform.LegalizeOps(LOWERINGS, skip_ops=["relax.reshape"]),
+            relax.transform.AnnotateTIROpPattern(),
+            relax.transform.FuseOps(),
+            relax.transform.FuseTIR(),
+            relax.transform.DeadCodeElimination(["main"]),
+        ],
+        name="lower",
+    )
