@@ -11,6 +11,7 @@ scalar loss, or a tuple that begins with it. Run it after the canonical passes (
 convolutions, no batch_norm) and before anything is legalized.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -87,7 +88,7 @@ def _differentiate(
     else:
         outputs = [result]
     loss = outputs[0]
-    if shape_of(loss) != () or not is_float(loss.ty):
+    if isinstance(loss.ty, relax.TupleType) or shape_of(loss) != () or not is_float(loss.ty):
         raise ValueError(f"the first output must be a scalar loss, not {loss.ty}")
 
     walked = paths(bindings, trainable, loss)
@@ -123,17 +124,19 @@ class _Walk:
         self.steps = {binding.var: (binding, edges) for binding, edges in walked}
         self.uses = Counter(slot[0] for _, edges in walked for _, slot in edges)
         self.cotangents: dict[Slot, relax.Expr] = {}
-        self.near = set(trainable)
-        """Parameters, and values made from just one of them: a transposed weight, say."""
+        self.depth = dict.fromkeys(trainable, 0)
+        """Steps from a parameter to each value that no other trainable parameter has a part in."""
         for binding, edges in walked:
-            if len(edges) == 1 and edges[0][1][0] in self.near:
-                self.near.add(binding.var)
+            if len(edges) == 1 and edges[0][1][0] in self.depth:
+                self.depth[binding.var] = 1 + self.depth[edges[0][1][0]]
 
     def run(self, loss: relax.Var) -> list[relax.Expr]:
         """Emit the backward pass and return the gradients of the trainable parameters."""
         self.cotangents[loss, 0] = relax.const(1, dtype_of(loss))
         for binding, _ in reversed(self.walked):
-            self._visit(binding.var)
+            ready = [binding.var]
+            while ready:
+                ready += self._visit(ready.pop())
         unreached = [p.name for p in self.trainable if (p, 0) not in self.cotangents]
         if unreached:
             raise UnreachableParameterError(
@@ -142,23 +145,26 @@ class _Walk:
             )
         return [self.cotangents[p, 0] for p in self.trainable]
 
-    def _visit(self, var: relax.Var) -> None:
-        """Pass the cotangent of ``var`` on to what it was made from, once."""
+    def _visit(self, var: relax.Var) -> list[relax.Var]:
+        """Pass the cotangent of ``var`` on to what it was made from, once.
+
+        Returns:
+            Values to visit next, the last one first: those on the way to a single parameter, whose
+            gradient need not wait for the layers before it.
+        """
         if var not in self.steps:
-            return
+            return []
         binding, edges = self.steps.pop(var)
         self.uses.subtract(slot[0] for _, slot in edges)
         # A parameter last: its update may then stand right behind, and overwrite what was read.
-        parts = sorted(
-            self._contributions(binding, edges), key=lambda part: part[0][0] in self.near
-        )
+        parts = list(self._contributions(binding, edges))
+        parts.sort(key=lambda part: self.depth.get(part[0][0], math.inf), reverse=True)
         for k, (slot, thunk) in enumerate(parts):
             last = not self.uses[slot[0]] and all(later != slot for later, _ in parts[k + 1 :])
             self._add(slot, thunk(), is_gradient=last and slot[0] in self.trainable)
-        # The way to a parameter at once: its gradient should not wait for the layers before it.
-        for _, (source, _) in edges:
-            if source in self.near and self.uses[source] == 0:
-                self._visit(source)
+        sources = dict.fromkeys(source for _, (source, _) in edges if source in self.depth)
+        ready = [source for source in sources if self.uses[source] == 0]
+        return sorted(ready, key=self.depth.__getitem__, reverse=True)
 
     def _contributions(
         self, binding: relax.Binding, edges: list[Edge]

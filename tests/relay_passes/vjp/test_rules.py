@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import tvm
-from cases import CASES, SPECIAL, Case, Special
+from rule_cases import CASES, SPECIAL, Case, Special
 from tvm import relax
 
 from pock_tvm.relay_passes.operators import LOWERINGS
