@@ -50,7 +50,7 @@ class Trainer:
             ArtifactError: the artifact is damaged, or for another machine.
         """
         self.artifact = load_artifact(artifact)
-        self._session = Session(self.artifact, threads or len(os.sched_getaffinity(0)))
+        self._session = Session(self.artifact, threads or _usable_cores())
 
     @property
     def description(self) -> ArtifactDescription:
@@ -104,12 +104,12 @@ class Trainer:
         """Return the model's output for any number of samples, one row each."""
         samples = self._samples(inputs)
         count = check_count(samples)
-        output = self.description.tensor("logits")
         rows = []
         for start in range(0, count, self.batch):
             piece = {name: array[start : start + self.batch] for name, array in samples.items()}
             self._fill({name: _padded(array, self.batch) for name, array in piece.items()})
             self._session.predict()
+            output = self.description.tensor("logits")
             rows.append(original_layout_of(output, self._session.view(output)).copy())
         return np.concatenate(rows)[:count]
 
@@ -282,6 +282,12 @@ class Trainer:
     def _advance(self, seed: int, cursor: int) -> None:
         step = self._session.progress.step
         self._session.progress = Progress(step=step, cursor=cursor, seed=seed)
+
+
+def _usable_cores() -> int:
+    """Count the cores that this process may run on, up to what the runtime takes."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    return min(64, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
 def _padded(array: np.ndarray, batch: int) -> np.ndarray:

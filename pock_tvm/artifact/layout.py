@@ -1,5 +1,7 @@
 """The rules that offsets obey; the writer asserts them, the loader refuses what breaks them."""
 
+from collections.abc import Iterator
+
 from pock_tvm.artifact.description import (
     ALIGNMENT,
     ITEM_BYTES,
@@ -21,13 +23,7 @@ def layout_problem(description: ArtifactDescription) -> str | None:
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         return f"tensor {twice[0]!r} is listed twice"
-    problems = (
-        _size_problem(description),
-        *(_tensor_problem(description, tensor) for tensor in description.tensors),
-        *(_overlap_problem(description, region) for region in ("frozen", "state")),
-        _entry_problem(description, set(names)),
-    )
-    return next((problem for problem in problems if problem), None)
+    return next((problem for problem in _problems(description) if problem), None)
 
 
 def region_bytes(description: ArtifactDescription, region: Region) -> int:
@@ -38,6 +34,16 @@ def region_bytes(description: ArtifactDescription, region: Region) -> int:
         "state": regions.state_bytes,
         "arena": regions.arena_bytes,
     }[region]
+
+
+def _problems(description: ArtifactDescription) -> Iterator[str | None]:
+    """Check one rule after another; a later one relies on those before it."""
+    yield _size_problem(description)
+    for tensor in description.tensors:
+        yield _tensor_problem(description, tensor)
+    for region in REGIONS[:2]:  # tensors of the arena take turns
+        yield _overlap_problem(description, region)
+    yield _entry_problem(description)
 
 
 def _size_problem(description: ArtifactDescription) -> str | None:
@@ -93,7 +99,8 @@ def _overlap_problem(description: ArtifactDescription, region: Region) -> str | 
     return None
 
 
-def _entry_problem(description: ArtifactDescription, names: set[str]) -> str | None:
+def _entry_problem(description: ArtifactDescription) -> str | None:
+    names = {tensor.name for tensor in description.tensors}
     arena = {tensor.name for tensor in description.in_region("arena")}
     for entry in description.entries:
         for name in (*entry.inputs, *entry.outputs):

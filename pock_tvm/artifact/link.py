@@ -19,7 +19,7 @@ LIBRARY_SOURCES = (
 EXECUTABLE_SOURCES = (*LIBRARY_SOURCES, "pock_data.c", "pock_main.c")
 HEADERS = ("pock.h", "pock_internal.h", "pock_data.h")
 
-_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden")
+_FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden")
 _GLIBC = "2.28"
 """The oldest C library that a shared library asks for: that of Debian 10 and Ubuntu 18.10."""
 
@@ -35,7 +35,7 @@ def link_library(
         r"-linux-(?:musl|gnu)([a-z]*)(?:\.[\d.]+)?$", rf"-linux-gnu\1.{_GLIBC}", zig_target
     )
     options = [option for option in zig_options if option != "-static"]
-    shared = ["-shared", "-fPIC", "-Wl,-Bsymbolic", f"-Wl,--version-script={exports}"]
+    shared = ["-shared", "-fPIC", "-Wl,-Bsymbolic,-z,defs", f"-Wl,--version-script={exports}"]
     sources = [RUNTIME / name for name in LIBRARY_SOURCES]
     try:
         _zig_cc([*options, *shared], triple, [*sources, tables, object_file], output)
