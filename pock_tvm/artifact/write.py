@@ -166,7 +166,8 @@ def _stored_bytes(
     if name not in values:
         raise ValueError(f"no initial value for {name!r}")
     value = np.ascontiguousarray(values[name])
-    if value.dtype.name != dtype or values[name].shape != shape:
+    bits = {"bfloat16": "uint16"}.get(dtype)  # numpy itself has no bfloat16
+    if value.dtype.name not in (dtype, bits) or values[name].shape != shape:
         raise ValueError(
             f"{name!r} is {value.dtype.name}{values[name].shape}, planned as {dtype}{shape}"
         )

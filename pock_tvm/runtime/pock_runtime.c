@@ -81,7 +81,9 @@ int pock_init(pock_session *session, const void *frozen, void *state, void *aren
     session->workers[i].workspace =
         session->arena + pock_artifact.arena_bytes + (size_t)i * pock_artifact.workspace_bytes_per_thread;
   }
-  return pock_threads_start(session, threads);
+  int code = pock_threads_start(session, threads);
+  if (code) session->frozen = session->state = session->arena = NULL;
+  return code;
 }
 
 void pock_shutdown(pock_session *session) {

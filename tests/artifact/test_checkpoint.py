@@ -101,6 +101,46 @@ def test_the_checkpoint_fits_the_same_model_built_otherwise(checkpoint, tmp_path
         assert trainer.steps_done == 3
 
 
+def test_tensors_of_every_dtype_and_size_fit_into_the_files(tmp_path, monkeypatch):
+    """Scalars, empty tensors, gaps of all lengths, dtypes that numpy does not know."""
+    odd = (
+        ("step", "int64", ()),
+        ("mask", "bool", (3,)),
+        ("half", "float16", (5, 3)),
+        ("brain", "bfloat16", (7,)),
+        ("nothing", "float32", (0, 4)),
+        ("wide", "float64", (17,)),
+        ("byte", "uint8", (64,)),
+    )
+    made, values, tensors = fake.description(), fake.values(), list(fake.TENSORS)
+    rng = np.random.default_rng(2)
+    offset = 128
+    for name, dtype, shape in odd:
+        spec = replace(tensors[2], name=name, dtype=dtype, shape=shape, offset=offset)
+        tensors.append(spec)
+        offset += -(-spec.nbytes // 64) * 64
+        stored = {"bfloat16": "uint16"}.get(dtype, dtype)
+        values[name] = np.asarray(rng.integers(0, 2, shape)).astype(stored)
+    moved = {"fc.weight.momentum": offset, "fc.bias.momentum": offset + 64}
+    tensors = [replace(t, offset=moved.get(t.name, t.offset)) for t in tensors]
+    regions = replace(made.regions, trainable_bytes=offset, state_bytes=offset + 128)
+    monkeypatch.setattr(fake, "values", lambda: values)
+    made = replace(made, tensors=tuple(tensors), regions=regions, entries=made.entries[1:])
+    artifact = fake.write(tmp_path / "a", made=made)
+    with Trainer(artifact.directory) as trainer:
+        trainer.save_checkpoint(tmp_path / "checkpoint")
+        trainer.load_checkpoint(tmp_path / "checkpoint")
+        for path in (artifact.weights, tmp_path / "checkpoint"):
+            with safe_open(path, "pt") as file:
+                for name, _, shape in odd:
+                    assert tuple(file.get_slice(name).get_shape()) == shape
+        for name, _, _ in odd:
+            np.testing.assert_array_equal(trainer.tensor(name), values[name])
+        trainer.export(tmp_path / "exported")
+        with safe_open(tmp_path / "exported", "pt") as file:
+            assert {name for name, _, _ in odd} < set(file.keys())
+
+
 def test_a_full_disk_keeps_the_old_checkpoint(trainer, checkpoint):
     good = checkpoint.read_bytes()
     partial = checkpoint.with_name(f"{checkpoint.name}.partial")

@@ -1,6 +1,8 @@
 import json
+import re
 import shutil
 import subprocess
+import sys
 
 import fake
 import numpy as np
@@ -142,6 +144,20 @@ def test_misuse_is_explained(artifact, words, message):
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[0]
     assert "usage: pock_train" in done.stderr
+
+
+def test_threads_that_the_system_refuses_are_named(artifact, data):
+    script = (
+        "import os, resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (16 << 20, 16 << 20))\n"  # a stack is half a MB
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    words = ("--steps", 1, "--lr", 1, "--threads", 64)
+    done = run(artifact, "train", data, *words, emulator=[sys.executable, "-c", script])
+    assert done.returncode == 1
+    assert re.match(
+        r"pock_train: the system refused thread \d+ of 64: .*ask for fewer", done.stderr
+    )
 
 
 @pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="needs qemu-aarch64 (qemu-user)")
