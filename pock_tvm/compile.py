@@ -371,6 +371,7 @@ def _tensor_specs(
                 region="arena",
                 offset=plan.arenas[step.name].offsets[name],
                 role=_role_of(name, step),
+                axes=graphs.axes.get(name),
                 limit=classes if is_label else graphs.limits.get(name),
                 ignore=loss.ignore_index if is_label and isinstance(loss, CrossEntropy) else None,
             )
