@@ -1,9 +1,9 @@
-"""VJP rules of normalizations and softmax."""
+"""VJP rules of normalizations, softmax, pools and the loss."""
 
 from tvm.relax import Call, Expr, Var
 from tvm.relax import op as R  # noqa: N812  the name that TVMScript gives the same operators
 
-from pock_tvm.relay_passes.operators import cross_entropy
+from pock_tvm.relay_passes.operators import cross_entropy, pool2d
 from pock_tvm.relay_passes.vjp.broadcast import normal_axes, scalar, shape_of
 from pock_tvm.relay_passes.vjp.registry import Cotangents, register_vjp
 
@@ -57,3 +57,50 @@ def layer_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
 def cross_entropy_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     """The gradient recomputes the softmax from the logits: nothing is saved."""
     return (lambda: cross_entropy.cross_entropy_grad(call, ct), None)
+
+
+@register_vjp("relax.nn.rms_norm")
+def rms_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = γ x̂, x̂ = x r, r = 1 / √(mean x² + ε), g = ȳ γ: x̄ = r (g - x̂ mean(g x̂)), γ̄ = Σ ȳ x̂."""
+    x, gamma = call.args
+    rank = len(shape_of(x))
+    axes = list(normal_axes(call.attrs.axes, rank))
+    others = [axis for axis in range(rank) if axis not in axes]
+    square = R.mean(x * x, axis=axes, keepdims=True)
+    r = R.rsqrt(square + scalar(float(call.attrs.epsilon), x))
+    normed = x * r
+
+    def x_bar() -> Expr:
+        g = ct * gamma
+        return r * (g - normed * R.mean(g * normed, axis=axes, keepdims=True))
+
+    return x_bar, lambda: R.sum(ct * normed, axis=others) if others else ct * normed
+
+
+@register_vjp("relax.nn.max_pool2d")
+def max_pool2d_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = max of x over each window: ȳ goes to the first greatest pixel, as in PyTorch."""
+    (x,) = call.args
+    return (lambda: pool2d.max_pool2d_grad(x, ct, pool2d.Pool.of(call)),)
+
+
+@register_vjp("relax.nn.avg_pool2d")
+def avg_pool2d_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = mean of x over each window: each pixel gets its share of ȳ. Nothing is saved."""
+    return (lambda: pool2d.avg_pool2d_grad(ct, pool2d.Pool.of(call)),)
+
+
+@register_vjp("relax.nn.adaptive_avg_pool2d")
+def adaptive_avg_pool2d_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = mean of x over each of the given number of windows; of a single one, ȳ / n everywhere."""
+    if call.attrs.layout != "NHWC":
+        raise ValueError(f"a pool is not channels-last: {call}")
+    n, height, width, channels = shape_of(call.args[0])
+
+    def x_bar() -> Expr:
+        if shape_of(out)[1:3] == (1, 1):
+            share = ct * scalar(1 / (height * width), ct)
+            return R.broadcast_to(share, (n, height, width, channels))
+        return pool2d.adaptive_avg_pool2d_grad(ct, (height, width))
+
+    return (x_bar,)

@@ -79,6 +79,34 @@ def conv_case(name: str, x: Shape, w: Shape, **window: Any) -> Case:
     return Case(f"conv2d-{name}", conv2d(**window), (x, w), torch=torch_conv2d(**window))
 
 
+def channels_first(x):
+    return x.permute(0, 3, 1, 2)
+
+
+def channels_last(x):
+    return x.permute(0, 2, 3, 1)
+
+
+def pool_case(kind: str, x: Shape, window: int, **options: Any) -> Case:
+    ours, theirs = (
+        (op.nn.max_pool2d, F.max_pool2d)
+        if kind == "max"
+        else (
+            op.nn.avg_pool2d,
+            F.avg_pool2d,
+        )
+    )
+    torch_options = {k.replace("strides", "stride"): v for k, v in options.items()}
+    if kind == "avg":
+        torch_options.setdefault("count_include_pad", False)
+    return Case(
+        f"{kind}_pool2d-{window}-{'-'.join(f'{k}={v}' for k, v in options.items())}",
+        lambda x: ours(x, (window, window), layout="NHWC", **options),
+        (x,),
+        torch=lambda x: channels_last(theirs(channels_first(x), window, **torch_options)),
+    )
+
+
 def entropy(labels: Any, **options: Any) -> dict[str, Any]:
     return {
         "op": lambda x: cross_entropy(x, ints(labels), **options),
@@ -230,6 +258,35 @@ NN = [
     ),
 ]
 
+NN += [
+    Case(
+        "rms_norm",
+        lambda x, g: op.nn.rms_norm(x, g, axes=[-1], epsilon=1e-5),
+        ((2, 3, 6), (6,)),
+        torch=lambda x, g: F.rms_norm(x, (6,), g, 1e-5),
+    ),
+    pool_case("max", (1, 4, 6, 2), 2, strides=2),
+    pool_case("max", (2, 7, 6, 2), 3, strides=2, padding=1),
+    pool_case("max", (1, 9, 8, 2), 3, strides=2, padding=1, dilation=2),
+    pool_case("max", (1, 6, 6, 2), 3, strides=2, padding=1, ceil_mode=True),
+    pool_case("avg", (1, 4, 6, 2), 2, strides=2),
+    pool_case("avg", (2, 7, 6, 2), 3, strides=2, padding=1),
+    pool_case("avg", (1, 6, 6, 2), 3, strides=2, padding=1, count_include_pad=True),
+    pool_case("avg", (1, 6, 7, 2), 3, strides=2, padding=1, ceil_mode=True),
+    pool_case("avg", (1, 6, 7, 2), 3, strides=2, ceil_mode=True, count_include_pad=True),
+    *(
+        Case(
+            f"adaptive_avg_pool2d-{height}x{width}",
+            lambda x, size=(height, width): op.nn.adaptive_avg_pool2d(x, size, "NHWC"),
+            ((2, 6, 7, 2),),
+            torch=lambda x, size=(height, width): channels_last(
+                F.adaptive_avg_pool2d(channels_first(x), size)
+            ),
+        )
+        for height, width in [(1, 1), (3, 7), (4, 3), (8, 2)]
+    ),
+]
+
 INDEX = [
     Case(
         "take",
@@ -314,6 +371,12 @@ SPECIAL = [
     Special("minimum-tie", op.minimum, ([1.0, 2.0], [1.0, 3.0]), torch.minimum),
     Special("max-tie", op.max, ([1.0, 3.0, 3.0, 3.0],), torch.amax),
     Special("min-tie", lambda x: op.min(x, [1]), ([[1.0, 1.0], [2.0, 0.0]],), lambda x: x.amin(1)),
+    Special(
+        "max_pool2d-tie",
+        lambda x: op.nn.max_pool2d(x, (2, 2), (1, 1), layout="NHWC"),
+        (np.array([[1, 1, 0], [1, 1, 2], [2, 2, 2]]).reshape(1, 3, 3, 1),),
+        lambda x: channels_last(F.max_pool2d(channels_first(x), 2, 1)),
+    ),
     Special("power-at-0", op.power, ([0.0, 0.0, 2.0], [0.0, 2.0, 0.0]), torch.pow),
     Special("softmax-large", op.nn.softmax, ([[1e4, 0.0, -1e4]],), lambda x: F.softmax(x, -1)),
     Special("gelu-far", op.nn.gelu, ([-40.0, 0.0, 40.0],), F.gelu),

@@ -1,0 +1,82 @@
+"""Our lowering of ``relax.nn.layer_norm`` and ``relax.nn.rms_norm``.
+
+TVM's layer_norm squares before it subtracts (E[x²] - E[x]²), which cancels in float32 when the mean
+is large against the spread, and refuses float64; its rms_norm computes in float32 whatever comes.
+Ours takes the mean first, in the type of x.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tvm import relax, te, tirx
+from tvm.te import Tensor
+
+
+def _split_axes(rank: int, axes: list[int]) -> tuple[list[int], list[int]]:
+    """Return the axes to normalize over, counted from the front, and the others."""
+    normal = sorted(axis % rank for axis in axes)
+    return normal, [axis for axis in range(rank) if axis not in normal]
+
+
+def _mean(x: Tensor, axes: list[int], value: Callable[[Any, Any], Any], name: str) -> Tensor:
+    """Return the mean over ``axes`` of value(outer index, index of x)."""
+    shape = [int(extent) for extent in x.shape]
+    normal, others = _split_axes(len(shape), axes)
+    reduced = {axis: te.reduce_axis((0, shape[axis]), f"r{axis}") for axis in normal}
+    share = tirx.const(1 / math.prod(shape[axis] for axis in normal), x.dtype)
+
+    def total(*outer: Any) -> Any:
+        place = dict(zip(others, outer, strict=True)) | reduced
+        index = [place[axis] for axis in range(len(shape))]
+        return te.sum(value(outer, index) * share, axis=list(reduced.values()))
+
+    return te.compute([shape[axis] for axis in others], total, name=name)
+
+
+def te_layer_norm(
+    x: Tensor, gamma: Tensor, beta: Tensor, axes: list[int], epsilon: float
+) -> Tensor:
+    """y = (x - μ) / √(σ² + ε) · γ + β, μ and σ² over ``axes``."""
+    normal, others = _split_axes(len(x.shape), axes)
+    mean = _mean(x, axes, lambda _, at: x(*at), "mean")
+    variance = _mean(
+        x, axes, lambda row, at: (x(*at) - mean(*row)) * (x(*at) - mean(*row)), "variance"
+    )
+
+    def entry(*at: Any) -> Any:
+        row, column = [at[axis] for axis in others], [at[axis] for axis in normal]
+        spread = tirx.sqrt(variance(*row) + tirx.const(epsilon, x.dtype))
+        return (x(*at) - mean(*row)) / spread * gamma(*column) + beta(*column)
+
+    return te.compute(x.shape, entry, name="layer_norm", attrs={"pock.kernel": "layer_norm"})
+
+
+def te_rms_norm(x: Tensor, gamma: Tensor, axes: list[int], epsilon: float) -> Tensor:
+    """y = x / √(mean x² + ε) · γ, the mean over ``axes``."""
+    normal, others = _split_axes(len(x.shape), axes)
+    square = _mean(x, axes, lambda _, at: x(*at) * x(*at), "square")
+
+    def entry(*at: Any) -> Any:
+        row, column = [at[axis] for axis in others], [at[axis] for axis in normal]
+        size = tirx.sqrt(square(*row) + tirx.const(epsilon, x.dtype))
+        return x(*at) / size * gamma(*column)
+
+    return te.compute(x.shape, entry, name="rms_norm", attrs={"pock.kernel": "rms_norm"})
+
+
+def _options(call: relax.Call) -> dict[str, Any]:
+    axes = [int(axis) for axis in call.attrs.axes]
+    return {"axes": axes, "epsilon": float(call.attrs.epsilon)}
+
+
+def legalize_layer_norm(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Lower ``relax.nn.layer_norm`` with scale and centre, as every importer makes it."""
+    if not (call.attrs.scale and call.attrs.center):
+        raise ValueError(f"layer_norm without scale or centre: {call}")
+    return bb.call_te(te_layer_norm, *call.args, **_options(call), primfunc_name_hint="layer_norm")
+
+
+def legalize_rms_norm(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Lower ``relax.nn.rms_norm``."""
+    return bb.call_te(te_rms_norm, *call.args, **_options(call), primfunc_name_hint="rms_norm")
