@@ -53,7 +53,7 @@ class _Converter:
         if not isinstance(value, relax.Call):
             return value
         name = getattr(value.op, "name", "")
-        if name == "relax.nn.conv2d":
+        if name == "relax.nn.conv2d" and value.attrs.data_layout == "NCHW":
             return self.both(bb, self.convolution(bb, value))
         if not any(self.has_twin(a) for a in value.args):
             return value
@@ -156,7 +156,10 @@ def _pad(call: relax.Call, x: relax.Var) -> relax.Expr:
     widths = [int(v) for v in call.attrs.pad_width]
     pairs = [widths[2 * axis : 2 * axis + 2] for axis in TO_LAST]
     return relax.op.nn.pad(
-        x, [v for pair in pairs for v in pair], call.attrs.pad_value, call.attrs.pad_mode
+        x,
+        [v for pair in pairs for v in pair],
+        pad_mode=call.attrs.pad_mode,
+        pad_value=call.attrs.pad_value,
     )
 
 

@@ -77,4 +77,8 @@ def _run(
         bb.emit_func_output(result)
     executable = tvm.compile(bb.get(), target="llvm")
     outputs = relax.VirtualMachine(executable, tvm.cpu())["main"]()
-    return {v: relax.const(o.numpy()) for v, o in zip(frontier, outputs, strict=True)}
+    return {
+        # Without the dtype, relax.const makes float32 of float64.
+        v: relax.const(o.numpy(), str(v.ty.dtype))
+        for v, o in zip(frontier, outputs, strict=True)
+    }

@@ -1,0 +1,61 @@
+"""ConvertToChannelsLast: one layout inside, the old one outside, equal values."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pass_checks import check_pass, main_of, operators, random_arguments, run
+from tvm import relax
+from tvm.relax.op import add, clip, concat, mean, nn, reshape
+
+from pock_tvm.relay_passes.convert_to_channels_last import ConvertToChannelsLast
+from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
+from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
+
+SHAPES = {"x": (2, 3, 8, 8), "w": (4, 3, 3, 3), "d": (4, 1, 3, 3), "b": (4, 1, 1)}
+
+
+def small_net(bb, x, w, d, b):
+    y = bb.emit(add(bb.emit(nn.conv2d(x, w, padding=1, strides=2)), b))
+    y = bb.emit(clip(y, 0, 6))
+    y = bb.emit(nn.conv2d(y, d, padding=1, groups=4))
+    y = bb.emit(nn.max_pool2d(y, pool_size=(2, 2), strides=(2, 2)))
+    pooled = bb.emit(mean(y, [2, 3], keepdims=True))
+    return bb.emit(reshape(pooled, (2, 4)))
+
+
+def test_small_net_matches_torch() -> None:
+    before = main_of(small_net, SHAPES)
+    after = check_pass(ConvertToChannelsLast(), before, same_values=False)
+    arguments = random_arguments(before)
+    x, w, d, b = (torch.tensor(a) for a in arguments)
+    y = torch.clamp(F.conv2d(x, w, padding=1, stride=2) + b, 0, 6)
+    y = F.max_pool2d(F.conv2d(y, d, padding=1, groups=4), 2).mean((2, 3))
+    np.testing.assert_allclose(run(after, *arguments)[0], y.numpy(), rtol=1e-12)
+
+
+def test_no_transpose_is_left_between_layers() -> None:
+    mod = ConvertToChannelsLast()(main_of(small_net, SHAPES))
+    mod = HoistParameterLayout()(SimplifyShapes()(mod))
+    assert "permute_dims" not in operators(mod)
+    assert dict(mod["main"].attrs["stored_axes"]) == {
+        "x": (0, 2, 3, 1),
+        "w": (2, 3, 1, 0),
+        "d": (2, 3, 1, 0),
+    }
+
+
+def test_an_operator_without_a_channels_last_form_reads_the_old_layout() -> None:
+    def build(bb, x, w, d, b):
+        y = bb.emit(nn.conv2d(x, w, padding=1))
+        return bb.emit(concat([y, y], axis=1))
+
+    before = main_of(build, SHAPES)
+    after = ConvertToChannelsLast()(before)
+    arguments = random_arguments(before)
+    y = F.conv2d(*(torch.tensor(a) for a in arguments[:2]), padding=1)
+    np.testing.assert_allclose(run(after, *arguments)[0], torch.cat([y, y], 1), rtol=1e-12)
+
+
+def test_a_net_without_convolutions_stays() -> None:
+    before = main_of(lambda bb, x, **_: bb.emit(relax.op.exp(x)), SHAPES)
+    check_pass(ConvertToChannelsLast(), before, before)
