@@ -19,7 +19,10 @@ from typing import Any
 import tvm_ffi
 from tvm import ir, s_tir, sym, tirx
 
+from pock_tvm.schedules.cpu.elementwise import schedule_injective
 from pock_tvm.schedules.cpu.nest import find, rewrite, unravel
+from pock_tvm.schedules.cpu.stages import stages
+from pock_tvm.targets import TargetSpec
 
 _SPATIAL, _REDUCE = 0, 2  # tirx.IterVar.DataPar, tirx.IterVar.CommReduce
 
@@ -72,6 +75,8 @@ class Contraction:
     result: Any
     stores: tuple[Store, ...]
     prologues: tuple[Any, ...]
+    guard: Any
+    """Condition on batch and reduced axes outside of which the right operand is zero, or None."""
 
     @property
     def dtype(self) -> str:
@@ -84,12 +89,15 @@ class Contraction:
         return str(self.columns.members[0].var.ty.dtype)
 
     @property
-    def right_is_transposed(self) -> bool:
-        """Tell whether neighbouring columns of the right operand are apart in memory."""
-        return not is_contiguous(self.right, self.columns.members[-1])
+    def right_is_plain(self) -> bool:
+        """Tell whether vectors of columns of the right operand can be loaded as they stand."""
+        if not isinstance(self.right, ir.TensorLoad):
+            return False
+        steps = strides(self.right, self.columns.members)
+        return steps is not None and steps[0][-1] == 1
 
 
-def read_contraction(sch: s_tir.Schedule) -> Contraction | None:
+def read_contraction(sch: s_tir.Schedule, spec: TargetSpec) -> Contraction | None:
     """Inline what can be inlined and describe the kernel; None if it is no contraction."""
     blocks = sch.get_child_blocks(sch.get_sblock("root"))
     found = [i for i, rv in enumerate(blocks) if _is_sum_of_products(sch.get(rv))]
@@ -106,6 +114,8 @@ def read_contraction(sch: s_tir.Schedule) -> Contraction | None:
     left_over = sch.get_child_blocks(sch.get_sblock("root"))
     names = [sch.get(rv).name_hint for rv in left_over]
     position = names.index(sch.get(kernel).name_hint)
+    for stage in stages(sch)[:position]:
+        schedule_injective(sch, stage, spec)
     return _describe(sch, left_over[:position], kernel, left_over[position + 1 :])
 
 
@@ -125,11 +135,11 @@ def _describe(
     if not spatial:
         return None
     left, right = rewrite(left, unit), rewrite(right, unit)
-    if (parts := _groups(left, spatial[-1])) is not None:
-        group, member = parts
-        unit[spatial[-1].var] = group.var * member.extent + member.var
-        spatial[-1:] = parts
-        left, right = (_simplify(rewrite(x, unit), member) for x in (left, right))
+    spatial, values = _split(spatial, (left, right))
+    if values:
+        unit |= values
+        left, right = (_simplify(rewrite(x, unit), spatial) for x in (left, right))
+    right, guard = _guard(right)
     indices = tuple(rewrite(i, unit) for i in block.body.indices)
     in_left, in_right = (_mentioned(x, spatial) for x in (left, right))
     last = spatial[-1]
@@ -140,8 +150,10 @@ def _describe(
     rows = [a for a in spatial if a in in_left and a not in in_right]
     outer, inner = _fused_tail(rows, [left])
     stores = _stores(sch, after, result, block.body.indices, unit)
-    if stores is None:
+    if stores is None or (guard is not None and _mentioned(guard, [*rows, last])):
         return None
+    if _is_param(sch, result):
+        stores = (Store(result, indices, block.body.value.a), *stores)
     return Contraction(
         batch=Axes(tuple(a for a in spatial if a not in rows and a != last)),
         outer_rows=Axes(tuple(outer)),
@@ -151,8 +163,9 @@ def _describe(
         left=left,
         right=right,
         result=result,
-        stores=(*((Store(result, indices, None),) if _is_param(sch, result) else ()), *stores),
+        stores=stores,
         prologues=tuple(sch.get(sch.get_loops(rv)[0]) for rv in before),
+        guard=guard,
     )
 
 
@@ -194,26 +207,48 @@ def _factors(value: Any, result: Any) -> tuple[Any, Any] | None:
     return value.b.a, value.b.b
 
 
-def _groups(left: Any, last: Axis) -> tuple[Axis, Axis] | None:
-    """Split the last axis of a grouped convolution: the left operand reads only its group."""
-    sizes = {
-        int(d.b)
-        for d in find(left, tirx.FloorDiv)
-        if d.a.same_as(last.var) and isinstance(d.b, tirx.IntImm)
-    }
-    if len(sizes) != 1 or last.extent % (size := sizes.pop()) or size == 1:
-        return None
-    dtype = last.var.ty.dtype
-    return (
-        Axis(tirx.Var("group", dtype), last.extent // size),
-        Axis(tirx.Var(last.var.name, dtype), size),
-    )
+def _split(axes: Sequence[Axis], operands: Sequence[Any]) -> tuple[list[Axis], dict[Any, Any]]:
+    """Split every axis that an operand reads as ``v // n`` or ``v % n`` into quotient and rest.
+
+    A grouped convolution reads its group so, the data gradient of a strided one the phase of a
+    pixel. Returns the new axes, and the old ones in terms of them.
+    """
+    sizes: dict[Any, set[int]] = {a.var: set() for a in axes}
+    for kind in (tirx.FloorDiv, tirx.FloorMod):
+        for node in (n for x in operands for n in find(x, kind)):
+            if node.a in sizes and isinstance(node.b, tirx.IntImm):
+                sizes[node.a].add(int(node.b))
+    new: list[Axis] = []
+    values: dict[Any, Any] = {}
+    for axis in axes:
+        found = sizes[axis.var]
+        if len(found) != 1 or axis.extent % (size := next(iter(found))) or size == 1:
+            new.append(axis)
+            continue
+        name, dtype = axis.var.name, axis.var.ty.dtype
+        quotient = Axis(tirx.Var(f"{name}_o", dtype), axis.extent // size)
+        rest = Axis(tirx.Var(f"{name}_i", dtype), size)
+        values[axis.var] = quotient.var * size + rest.var
+        new += [a for a in (quotient, rest) if a.extent > 1]
+        if quotient.extent == 1:
+            values[axis.var] = rest.var
+    return new, values
 
 
-def _simplify(expr: Any, axis: Axis) -> Any:
+def _simplify(expr: Any, axes: Sequence[Axis]) -> Any:
     analyzer = sym.Analyzer()
-    analyzer.bind(axis.var, ir.Range(0, axis.extent))
+    for axis in axes:
+        analyzer.bind(axis.var, ir.Range(0, axis.extent))
     return analyzer.simplify(expr)
+
+
+def _guard(expr: Any) -> tuple[Any, Any]:
+    """Match ``if_then_else(guard, value, 0)``; the guard is None elsewhere."""
+    if isinstance(expr, ir.Call) and getattr(expr.op, "name", "") == "tirx.if_then_else":
+        condition, value, other = expr.args
+        if isinstance(other, tirx.FloatImm) and other.value == 0:
+            return value, condition
+    return expr, None
 
 
 def _mentioned(expr: Any, axes: Sequence[Axis]) -> list[Axis]:
@@ -258,7 +293,7 @@ def _same_indices(one: Any, other: Any) -> bool:
     )
 
 
-def _strides(expr: Any, axes: Sequence[Axis]) -> list[list[int]] | None:
+def strides(expr: Any, axes: Sequence[Axis]) -> list[list[int]] | None:
     """Return, for every load in ``expr``, how far apart neighbours along each axis are."""
     found = []
     for load in find(expr, ir.TensorLoad):
@@ -270,12 +305,6 @@ def _strides(expr: Any, axes: Sequence[Axis]) -> list[list[int]] | None:
             return None
         found.append([int(p) for p in parts[: len(axes)]])
     return found
-
-
-def is_contiguous(expr: Any, axis: Axis) -> bool:
-    """Tell whether neighbours along ``axis`` are side by side, or one element, in each load."""
-    strides = _strides(expr, [axis])
-    return strides is not None and all(s[0] in (0, 1) for s in strides)
 
 
 def _fused(axes: Sequence[Axis], operands: Sequence[Any]) -> list[Axes]:
@@ -292,11 +321,11 @@ def _fused_tail(axes: Sequence[Axis], operands: Sequence[Any]) -> tuple[list[Axi
     """Split axes into the outer ones and the longest tail that every load walks through as one."""
     if not axes:
         return [], []
-    strides = [_strides(x, axes) for x in operands]
+    steps = [strides(x, axes) for x in operands]
     start = len(axes) - 1
     while start > 0 and all(
         s is not None and all(row[start - 1] == row[start] * axes[start].extent for row in s)
-        for s in strides
+        for s in steps
     ):
         start -= 1
     return list(axes[:start]), list(axes[start:])

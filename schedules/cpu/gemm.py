@@ -1,13 +1,14 @@
 """Everything GEMM-shaped: matrix products, convolutions and their gradients.
 
-    for t in parallel(batch · row chunks · column tiles):
-        for ko in reduced blocks:                      # one where the panel fits in cache
-            panel[k, n] = right[…]                     # (kc, width): transposed, padded, in cache
+    for t in parallel(batch · chunks of rows · groups of columns):
+        for ko in blocks of the sum:                   # one, where the panel fits in cache
+            panel[j, k, v] = right[…]                  # group · kc · width, contiguous
             for i in row tiles of the chunk:
-                acc[rows, width] = 0                   # registers
-                for k in block:
-                    for r, v in unrolled: acc[r, v] += left[i + r, k] · panel[k, v]
-                out[i + r, v] = epilogue(acc[r, v])    # after the last block
+                for j in column tiles of the group:
+                    acc[rows, width] = 0               # registers
+                    for k in block:
+                        for r, v in unrolled: acc[r, v] += left[i + r, k] · panel[j, k, v]
+                    out[i + r, j + v] = epilogue(acc[r, v])     # after the last block
 
 Rows and columns that are left over get tiles of their own, so no loop carries a condition. The
 order of every sum depends on the shapes alone, never on the number of threads.
@@ -15,424 +16,457 @@ order of every sum depends on the shapes alone, never on the number of threads.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from math import ceil, prod
+from functools import partial
 from typing import Any
 
 from tvm import ir, s_tir, tirx
 
-from pock_tvm.schedules.cpu.contraction import Axes, Contraction, read_contraction
+from pock_tvm.schedules.cpu.blocking import Blocking, block
+from pock_tvm.schedules.cpu.contraction import Contraction, read_contraction
 from pock_tvm.schedules.cpu.nest import (
     PARALLEL,
+    SERIAL,
     UNROLLED,
-    VECTORIZED,
+    find,
     loop,
     rewrite,
     sequence,
     unravel,
 )
-from pock_tvm.schedules.cpu.tiles import RegisterTile, register_tile
+from pock_tvm.schedules.cpu.vectors import pieces, simultaneously, vector
 from pock_tvm.targets import TargetSpec
 
 Values = dict[Any, Any]
-
-_PARALLEL_WORK = 1 << 17
-"""Multiply-adds below which waking threads costs more than it saves."""
 
 
 def gemm(func: tirx.PrimFunc, spec: TargetSpec) -> s_tir.Schedule | None:
     """Schedule a kernel around one sum of products."""
     sch = s_tir.Schedule(func)
-    contraction = read_contraction(sch)
+    contraction = read_contraction(sch, spec)
     if contraction is None:
         return None
-    nest = _Nest(contraction, spec)
+    nest = Nest(contraction, block(contraction, spec))
     root = sch.get(sch.get_sblock("root"))
     kept = [b for b in root.alloc_buffers if any(_writes(p, b) for p in contraction.prologues)]
     body = sequence(*contraction.prologues, nest.build())
-    block = s_tir.SBlock([], [], [], "root", body, alloc_buffers=kept)
-    scheduled = func.with_body(s_tir.SBlockRealize([], tirx.const(1, "bool"), block))
+    outer = s_tir.SBlock([], [], [], "root", body, alloc_buffers=kept)
+    scheduled = func.with_body(s_tir.SBlockRealize([], tirx.const(1, "bool"), outer))
     return s_tir.Schedule(ir.IRModule({"main": scheduled}))
 
 
 def _writes(statement: Any, buffer: Any) -> bool:
-    from pock_tvm.schedules.cpu.nest import find
-
     return any(s.buffer.same_as(buffer) for s in find(statement, tirx.BufferStore))
 
 
 @dataclass(frozen=True)
-class _Blocks:
-    """How the reduced axes are cut: ``outer`` groups whole, ``cut`` in chunks, ``inner`` whole."""
+class Rows:
+    """The rows of one register tile."""
 
-    outer: tuple[Axes, ...]
-    cut: Axes | None
-    chunk: int
-    inner: tuple[Axes, ...]
-
-    @property
-    def count(self) -> int:
-        """Return the number of blocks."""
-        cuts = ceil(self.cut.extent / self.chunk) if self.cut else 1
-        return prod(g.extent for g in self.outer) * cuts
-
-    @property
-    def length(self) -> int:
-        """Return the products in a full block."""
-        return (self.chunk if self.cut else 1) * prod(g.extent for g in self.inner)
+    outer: Values
+    """Where the outer rows stand."""
+    start: Any
+    """First of the rows."""
+    height: int
+    local: Any
+    """First of the rows, counted from the chunk's first."""
 
 
-class _Nest:
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one register tile."""
+
+    start: Any
+    width: int
+    slot: Any
+    """Number of the tile within its group."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of the sum, in one task."""
+
+    values: Values
+    """Where the batch axes and the outer reduced axes stand."""
+    start: Any
+    """First index of the axis that is cut."""
+    size: Any
+    """Number of its indices."""
+
+
+class Nest:
     """Builds the loops of one contraction."""
 
-    def __init__(self, contraction: Contraction, spec: TargetSpec) -> None:
+    def __init__(self, contraction: Contraction, blocking: Blocking) -> None:
         self.c = contraction
-        self.spec = spec
+        self.b = blocking
         self.index = contraction.index_dtype
-        self.tile: RegisterTile = register_tile(
-            contraction.rows.extent, contraction.columns.extent, contraction.dtype, spec
-        )
-        self.itemsize = int(contraction.dtype[-2:]) // 8
-        self.blocks = self._cut_reduction()
+        self.row_tiles, self.spare_rows = divmod(contraction.rows.extent, blocking.tile.rows)
+        self.tiles, self.spare_columns = divmod(contraction.columns.extent, blocking.width)
+        self.pitch = blocking.sum.length * blocking.width
+        self.panel = self._buffer(blocking.group * self.pitch, "panel") if blocking.packs else None
+        # 16 elements more, so that the rows of a copied tile fall into different cache sets.
+        self.left_pitch = blocking.sum.length + 16
+        self.left_rows = None
+        if blocking.copies_left:
+            self.left_rows = self._buffer(blocking.tile.rows * self.left_pitch, "left_rows")
+        chunk_rows = blocking.chunk * contraction.rows.extent
+        if contraction.outer_rows.extent == 1:
+            chunk_rows = blocking.chunk * blocking.tile.rows + self.spare_rows
+        self.partial = None
+        if blocking.sum.blocks > 1:
+            self.partial_pitch = blocking.group * blocking.width
+            self.partial = self._buffer(chunk_rows * self.partial_pitch, "partial")
 
-    # How the work is cut.
-
-    @cached_property
-    def width(self) -> int:
-        """Return the columns of one panel."""
-        return min(self.tile.width, self.c.columns.extent)
-
-    @cached_property
-    def row_tiles(self) -> int:
-        return self.c.rows.extent // self.tile.rows
-
-    @cached_property
-    def spare_rows(self) -> int:
-        return self.c.rows.extent % self.tile.rows
-
-    def _cut_reduction(self) -> _Blocks:
-        groups = self.c.reduced
-        limit = self.spec.l2_bytes // 2 // (self.width * self.itemsize)
-        inner = 1
-        for i in range(len(groups) - 1, -1, -1):
-            extent = groups[i].extent
-            if inner * extent > limit:
-                count = ceil(extent / max(1, limit // inner))
-                return _Blocks(groups[:i], groups[i], ceil(extent / count), groups[i + 1 :])
-            inner *= extent
-        return _Blocks((), None, 1, groups)
-
-    @cached_property
-    def packs(self) -> bool:
-        """Tell whether the right operand is copied to a panel before use."""
-        if self.c.right_is_transposed:
-            return True
-        rows = self.c.outer_rows.extent * self.c.rows.extent
-        return rows >= 4 * self.tile.rows and self.c.columns.extent > self.width
-
-    @cached_property
-    def chunk_rows(self) -> int:
-        """Return the rows that one task computes with one panel, before rounding to whole steps."""
-        row_bytes = self.blocks.length * self.itemsize
-        return max(128, min(1024, self.spec.l2_bytes // 2 // row_bytes))
-
-    # The loops.
+    # From tasks to tiles.
 
     def build(self) -> Any:
         """Return the whole nest."""
-        c = self.c
-        whole, spare = divmod(c.columns.extent, self.width)
-        column_tiles = whole + bool(spare)
-        if c.outer_rows.extent > 1:
-            units, unit_rows = c.outer_rows.extent, c.rows.extent
-        else:
-            units, unit_rows = max(1, self.row_tiles), self.tile.rows
-        per_chunk = min(units, max(1, self.chunk_rows // unit_rows))
-        chunks = ceil(units / per_chunk)
-        per_chunk = ceil(units / chunks)
-        counts = [c.batch.extent, chunks, column_tiles]
+        chunks, groups = -(-self.b.units // self.b.chunk), -(-self._all_tiles() // self.b.group)
+        counts = [self.c.batch.extent, chunks, groups]
+        kind = PARALLEL if self.b.parallel else SERIAL
 
         def task(t: Any) -> Any:
-            batch, chunk, tile = unravel(t, counts)
-            values = c.batch.at(batch)
-            first = chunk * per_chunk
-            rest = tirx.min(tirx.const(per_chunk, self.index), units - first)
-            size = per_chunk if units % per_chunk == 0 else rest
+            batch, chunk, group = unravel(t, counts)
+            return self._task(self.c.batch.at(batch), chunk * self.b.chunk, group)
 
-            def panel(width: int) -> Any:
-                return self._panel(values, tile * self.width, width, first, size, per_chunk)
+        tasks = loop("t", counts[0] * counts[1] * counts[2], self.index, task, kind)
+        if not self.b.shared:
+            return tasks
+        return sequence(self._allocate(self.panel), self._pack_shared(kind), tasks)
 
-            if not spare:
-                return panel(self.width)
-            if not whole:
-                return panel(spare)
-            return tirx.IfThenElse(tile < whole, panel(self.width), panel(spare))
-
-        work = prod(a.extent for a in (c.batch, c.outer_rows, c.rows, c.columns, *c.reduced))
-        kind = PARALLEL if work >= _PARALLEL_WORK else tirx.ForKind.SERIAL
-        return loop("t", prod(counts), self.index, task, kind)
-
-    def _panel(
-        self, values: Values, column: Any, width: int, first: Any, size: Any, most: int
-    ) -> Any:
-        """All row tiles of one chunk against ``width`` columns from ``column`` on."""
-        cuts = self.tile.pieces(width)
-        panel = self._buffer((self.blocks.length * width,), "panel") if self.packs else None
-        if self.blocks.count == 1:
-            steps = self._steps(
-                first,
-                size,
-                lambda rows, height, _: self._tile(
-                    values, rows, height, column, width, cuts, panel, {}, None, None
-                ),
-            )
-            return self._with_panel(
-                panel, self._pack(values, column, width, cuts, panel, {}, None), steps
-            )
-        unit = self.c.rows.extent if self.c.outer_rows.extent > 1 else self.tile.rows
-        spare = 0 if self.c.outer_rows.extent > 1 else self.spare_rows
-        partial = self._buffer(((most * unit + spare) * width,), "partial")
-        zero = loop(
-            "z",
-            most * unit + spare,
-            self.index,
-            lambda z: self._vectors(
-                cuts, lambda v: tirx.BufferStore(partial, self._zero(), [z * width + v])
-            ),
-        )
-
-        def block(outer: Values, start: Any, size_k: Any) -> Any:
-            steps = self._steps(
-                first,
-                size,
-                lambda rows, height, local: self._tile(
-                    values,
-                    rows,
-                    height,
-                    column,
-                    width,
-                    cuts,
-                    panel,
-                    outer,
-                    (start, size_k),
-                    (partial, local),
-                ),
-            )
+    def _task(self, batch: Values, first: Any, group: Any) -> Any:
+        private = None if self.b.shared else self.panel
+        buffers = [
+            self._allocate(b) for b in (private, self.left_rows, self.partial) if b is not None
+        ]
+        if self.b.sum.cut is None:
+            whole = Block(batch, 0, 1)
             return sequence(
-                self._pack(values, column, width, cuts, panel, outer, (start, size_k)), steps
+                *buffers,
+                None if private is None else self._pack(whole, group),
+                self._row_tiles(first, partial(self._row_tile, whole, group)),
             )
 
-        finish = self._steps(
-            first,
-            size,
-            lambda rows, height, local: loop(
-                "r",
-                height,
-                self.index,
-                lambda r: self._vectors(
-                    cuts,
-                    lambda v: self._epilogue(
-                        values,
-                        rows,
-                        r,
-                        column + v,
-                        tirx.BufferLoad(partial, [(local + r) * width + v]),
-                    ),
-                ),
-            ),
+        def one(block: Block) -> Any:
+            pack = None if private is None else self._pack(block, group)
+            return sequence(pack, self._row_tiles(first, partial(self._row_tile, block, group)))
+
+        return sequence(
+            *buffers,
+            self._row_tiles(first, partial(self._begin_partial, group)),
+            self._blocks(batch, one),
+            self._row_tiles(first, partial(self._end_partial, batch, group)),
         )
-        nest = sequence(tirx.AllocBuffer(partial), zero, self._over_blocks(block), finish)
-        return self._with_panel(panel, None, nest)
 
-    def _with_panel(self, panel: Any, *statements: Any) -> Any:
-        return sequence(tirx.AllocBuffer(panel) if panel is not None else None, *statements)
+    def _blocks(self, batch: Values, body: Callable[[Block], Any]) -> Any:
+        cut, size = self.b.sum.cut, self.b.sum.chunk
 
-    def _over_blocks(self, body: Callable[[Values, Any, Any], Any]) -> Any:
-        cut, outer = self.blocks.cut, self.blocks.outer
-        assert cut is not None
-        count = ceil(cut.extent / self.blocks.chunk)
+        def at(ko: Any) -> Any:
+            counts = [*(g.extent for g in self.b.sum.outer), self.b.sum.cuts]
+            *outer, last = unravel(ko, counts)
+            values = dict(batch)
+            for group, position in zip(self.b.sum.outer, outer, strict=True):
+                values |= group.at(position)
+            return body(Block(values, last * size, self._at_most(size, cut.extent, last * size)))
 
-        def at(k: Any) -> Any:
-            parts = unravel(k, [*(g.extent for g in outer), count])
-            values: Values = {}
-            for group, part in zip(outer, parts[:-1], strict=True):
-                values |= group.at(part)
-            start = parts[-1] * self.blocks.chunk
-            if cut.extent % self.blocks.chunk == 0:
-                return body(values, start, self.blocks.chunk)
-            size = tirx.min(tirx.const(self.blocks.chunk, self.index), cut.extent - start)
-            return body(values, start, size)
+        return loop("ko", self.b.sum.blocks, self.index, at)
 
-        return loop("ko", prod(g.extent for g in outer) * count, self.index, at)
+    def _row_tiles(self, first: Any, emit: Callable[[Rows], Any]) -> Any:
+        """Call ``emit`` for every row tile of the chunk that begins at unit ``first``."""
+        height, extent = self.b.tile.rows, self.c.rows.extent
+        units = self._at_most(self.b.chunk, self.b.units, first)
+        done = self.row_tiles * height
 
-    def _steps(self, first: Any, size: Any, emit: Callable[[Any, int, Any], Any]) -> Any:
-        """Row tiles of one chunk; ``emit(position, height, row within the chunk)``."""
-        rows, height = self.c.rows, self.tile.rows
+        def outer(o: Any) -> Any:
+            at = self.c.outer_rows.at(first + o)
+            full = loop(
+                "i",
+                self.row_tiles,
+                self.index,
+                lambda i: emit(Rows(at, i * height, height, o * extent + i * height)),
+            )
+            spare = Rows(at, self._int(done), self.spare_rows, o * extent + done)
+            return sequence(full, emit(spare) if self.spare_rows else None)
+
         if self.c.outer_rows.extent > 1:
-
-            def one(o: Any) -> Any:
-                outer = self.c.outer_rows.at(first + o)
-                full = loop(
-                    "i",
-                    self.row_tiles,
-                    self.index,
-                    lambda i: emit((outer, i * height), height, o * rows.extent + i * height),
-                )
-                start = self.row_tiles * height
-                at = tirx.const(start, self.index)
-                rest = (
-                    emit((outer, at), self.spare_rows, o * rows.extent + start)
-                    if self.spare_rows
-                    else None
-                )
-                return sequence(full, rest)
-
-            return loop("o", size, self.index, one)
+            return loop("o", units, self.index, outer)
         full = loop(
             "i",
-            size,
+            units,
             self.index,
-            lambda i: emit(({}, (first + i) * height), height, i * height),
+            lambda i: emit(Rows({}, (first + i) * height, height, i * height)),
         )
         if not self.spare_rows:
             return full
-        start = self.row_tiles * height
-        at = tirx.const(start, self.index)
-        spare = emit(({}, at), self.spare_rows, start - first * height)
-        last = tirx.EQ(first + size, tirx.const(self.row_tiles, self.index))
-        return sequence(full, tirx.IfThenElse(last, spare, None))
+        spare = emit(Rows({}, self._int(done), self.spare_rows, done - first * height))
+        if self.b.chunk >= self.b.units:
+            return sequence(full, spare)
+        is_last = first + units >= self.row_tiles
+        return sequence(full, tirx.IfThenElse(is_last, spare, None))
 
-    def _over_block(self, outer: Values, part: Any, body: Callable[[Values, Any], Any]) -> Any:
-        """Run through the products of one block; ``body(axis values, position in the panel)``."""
-        groups = [] if self.blocks.cut is None else [self.blocks.cut]
-        groups += self.blocks.inner
+    def _column_tiles(self, group: Any, emit: Callable[[Columns], Any]) -> Any:
+        """Call ``emit`` for every column tile of a group."""
+        width, first = self.b.width, group * self.b.group
+        count = self._at_most(self.b.group, self.tiles, first)
+        if self.spare_columns and self._all_tiles() > self.b.group:
+            count = tirx.min(self._int(self.b.group), self.tiles - first)
+        full = loop(
+            "j",
+            count,
+            self.index,
+            lambda j: emit(Columns((first + j) * width, width, j)),
+        )
+        if not self.spare_columns:
+            return full
+        spare = emit(Columns(self._int(self.tiles * width), self.spare_columns, self.tiles - first))
+        if self._all_tiles() <= self.b.group:
+            return sequence(full, spare)
+        is_last = first + self.b.group > self.tiles
+        return sequence(full, tirx.IfThenElse(is_last, spare, None))
 
-        def at(depth: int, values: Values, position: Any) -> Any:
+    # Inside a task.
+
+    def _products(self, block: Block, body: Callable[[Values, Any], Any]) -> Any:
+        """Run through a block of the sum: ``body(axis values, number of the product)``."""
+        cut = self.b.sum.cut
+        groups = self.b.sum.inner if cut is None else (cut, *self.b.sum.inner)
+
+        def at(depth: int, values: Values, number: Any) -> Any:
+            statement: Any
             if depth == len(groups):
-                return body(values, position)
-            group = groups[depth]
-            start, extent = (
-                part if depth == 0 and self.blocks.cut is not None else (0, group.extent)
+                statement = body(values, number)
+            else:
+                group = groups[depth]
+                in_cut = depth == 0 and cut is not None
+                start, size = (block.start, block.size) if in_cut else (0, group.extent)
+                statement = loop(
+                    "k",
+                    size,
+                    self.index,
+                    lambda k: at(depth + 1, values | group.at(start + k), number * size + k),
+                )
+            if self.c.guard is not None and depth == self._guard_depth(groups):
+                return tirx.IfThenElse(rewrite(self.c.guard, values), statement, None)
+            return statement
+
+        return at(0, block.values, self._int(0))
+
+    def _guard_depth(self, groups: Any) -> int:
+        """Return the number of loops after which the guard of the sum is known."""
+        variables = find(self.c.guard, ir.Var)
+        return max(
+            (
+                depth + 1
+                for depth, group in enumerate(groups)
+                if any(a.var.same_as(v) for a in group.members for v in variables)
+            ),
+            default=0,
+        )
+
+    def _pack(self, block: Block, group: Any) -> Any:
+        def row(values: Values, k: Any) -> Any:
+            return self._column_tiles(group, partial(self._pack_row, values, k))
+
+        return self._products(block, row)
+
+    def _pack_shared(self, kind: Any) -> Any:
+        """Pack all columns, one tile per task."""
+        if self.c.batch.extent > 1:
+            raise ValueError("a shared panel holds one matrix")
+        zero = {a.var: self._int(0) for a in self.c.batch.members}
+
+        def tile(columns: Columns) -> Any:
+            return self._products(
+                Block(zero, 0, 1), lambda values, k: self._pack_row(values, k, columns)
             )
-            whole = extent if isinstance(extent, int) else self.blocks.chunk
-            del whole
-            step = group.extent if not (depth == 0 and self.blocks.cut is not None) else extent
-            return loop(
-                "k",
-                extent,
-                self.index,
-                lambda k: at(depth + 1, values | group.at(start + k), position * step + k),
+
+        full = loop(
+            "j",
+            self.tiles,
+            self.index,
+            lambda j: tile(Columns(j * self.b.width, self.b.width, j)),
+            kind,
+        )
+        if not self.spare_columns:
+            return full
+        start = self.tiles * self.b.width
+        return sequence(full, tile(Columns(self._int(start), self.spare_columns, self.tiles)))
+
+    def _pack_row(self, values: Values, k: Any, columns: Columns) -> Any:
+        def copy(v: Any) -> Any:
+            source = rewrite(self.c.right, values | self.c.columns.at(columns.start + v))
+            place = columns.slot * self.pitch + k * columns.width + v
+            return tirx.BufferStore(self.panel, source, [place])
+
+        return self._vectors(columns.width, copy)
+
+    def _row_tile(self, block: Block, group: Any, rows: Rows) -> Any:
+        tiles = self._column_tiles(group, partial(self._tile, block, rows))
+        if self.left_rows is None:
+            return tiles
+
+        def copy(r: Any) -> Any:
+            return self._products(
+                block,
+                lambda values, k: tirx.BufferStore(
+                    self.left_rows, self._left_source(values, rows, r), [self._left_place(r, k)]
+                ),
             )
 
-        return at(0, dict(outer), tirx.const(0, self.index))
+        if self.b.copies_left == "rows":
+            return sequence(loop("r", rows.height, self.index, copy), tiles)
+        by_product = self._products(
+            block,
+            lambda values, k: self._vectors(
+                rows.height,
+                lambda r: tirx.BufferStore(
+                    self.left_rows, self._left_source(values, rows, r), [self._left_place(r, k)]
+                ),
+            ),
+        )
+        return sequence(by_product, tiles)
 
-    def _pack(
-        self,
-        values: Values,
-        column: Any,
-        width: int,
-        cuts: list[tuple[int, int]],
-        panel: Any,
-        outer: Values,
-        part: Any,
-    ) -> Any:
-        if panel is None:
-            return None
+    def _left_place(self, r: Any, k: Any) -> Any:
+        return r * self.left_pitch + k if self.b.copies_left == "rows" else k * self.b.tile.rows + r
 
-        def row(reduced: Values, k: Any) -> Any:
-            def copy(v: Any) -> Any:
-                source = rewrite(self.c.right, values | reduced | self.c.columns.at(column + v))
-                return tirx.BufferStore(panel, source, [k * width + v])
+    def _left_source(self, values: Values, rows: Rows, r: Any) -> Any:
+        return rewrite(self.c.left, values | rows.outer | self.c.rows.at(rows.start + r))
 
-            return self._vectors(cuts, copy)
-
-        return self._over_block(outer, part, row)
-
-    def _tile(
-        self,
-        values: Values,
-        rows: Any,
-        height: int,
-        column: Any,
-        width: int,
-        cuts: list[tuple[int, int]],
-        panel: Any,
-        outer: Values,
-        part: Any,
-        partial: Any,
-    ) -> Any:
+    def _tile(self, block: Block, rows: Rows, columns: Columns) -> Any:
         """One register tile: begin, accumulate over a block, store."""
-        acc = self._buffer((height * width,), "acc", "local")
+        width = columns.width
+        acc = self._buffer(rows.height * width, "acc", "local")
+
+        def place(r: Any, v: Any) -> list[Any]:
+            return [r * width + v]
 
         def every(body: Callable[[Any, Any], Any]) -> Any:
-            return loop(
-                "r",
-                height,
-                self.index,
-                lambda r: self._vectors(cuts, lambda v: body(r, v)),
-                UNROLLED,
-            )
+            def row(r: Any) -> Any:
+                return self._vectors(width, partial(body, r))
+
+            return loop("r", rows.height, self.index, row, UNROLLED)
 
         def begin(r: Any, v: Any) -> Any:
-            value = self._zero()
-            if partial is not None:
-                value = tirx.BufferLoad(partial[0], [(partial[1] + r) * width + v])
-            return tirx.BufferStore(acc, value, [r * width + v])
+            start = tirx.const(0, self.c.dtype)
+            if self.partial is not None:
+                start = self._partial(rows, columns, r, v)
+            return tirx.BufferStore(acc, start, place(r, v))
 
-        def accumulate(reduced: Values, k: Any) -> Any:
+        def accumulate(values: Values, k: Any) -> Any:
             def product(r: Any, v: Any) -> Any:
-                at = values | reduced | self._row(rows, r)
-                left = rewrite(self.c.left, at)
-                if panel is None:
-                    right = rewrite(self.c.right, values | reduced | self.c.columns.at(column + v))
+                if self.left_rows is None:
+                    left = self._left_source(values, rows, r)
                 else:
-                    right = tirx.BufferLoad(panel, [k * width + v])
-                index = [r * width + v]
-                return tirx.BufferStore(acc, tirx.BufferLoad(acc, index) + left * right, index)
+                    left = tirx.BufferLoad(self.left_rows, [self._left_place(r, k)])
+                if self.panel is None:
+                    right = rewrite(self.c.right, values | self.c.columns.at(columns.start + v))
+                else:
+                    right = tirx.BufferLoad(self.panel, [columns.slot * self.pitch + k * width + v])
+                total = tirx.BufferLoad(acc, place(r, v)) + left * right
+                return tirx.BufferStore(acc, total, place(r, v))
 
             return every(product)
 
         def end(r: Any, v: Any) -> Any:
-            value = tirx.BufferLoad(acc, [r * width + v])
-            if partial is not None:
-                return tirx.BufferStore(partial[0], value, [(partial[1] + r) * width + v])
-            return self._epilogue(values, rows, r, column + v, value)
+            value = tirx.BufferLoad(acc, place(r, v))
+            return tirx.BufferStore(self.partial, value, self._partial_place(rows, columns, r, v))
 
-        return sequence(
-            tirx.AllocBuffer(acc),
-            every(begin),
-            self._over_block(outer, part, accumulate),
-            every(end),
-        )
+        def finish(r: Any) -> Any:
+            return self._epilogue(
+                block.values, rows, columns, r, lambda v: tirx.BufferLoad(acc, place(r, v))
+            )
 
-    def _row(self, rows: Any, r: Any) -> Values:
-        outer, start = rows
-        return outer | self.c.rows.at(start + r)
+        if self.partial is None:
+            last = loop("r", rows.height, self.index, finish, UNROLLED)
+        else:
+            last = every(end)
+        return sequence(self._allocate(acc), every(begin), self._products(block, accumulate), last)
 
-    def _epilogue(self, values: Values, rows: Any, r: Any, column: Any, value: Any) -> Any:
-        at = values | self._row(rows, r) | self.c.columns.at(column)
-        stores = []
-        for store in self.c.stores:
-            indices = [rewrite(i, at) for i in store.indices]
-            out = value
-            if store.value is not None:
-                out = rewrite(store.value, at, {self.c.result: lambda _: value})
-            stores.append(tirx.BufferStore(store.buffer, out, indices))
-        return sequence(*stores)
+    # Sums that are not finished, and those that are.
 
-    # Small pieces.
+    def _partial_place(self, rows: Rows, columns: Columns, r: Any, v: Any) -> list[Any]:
+        return [(rows.local + r) * self.partial_pitch + columns.slot * self.b.width + v]
 
-    def _vectors(self, cuts: list[tuple[int, int]], body: Callable[[Any], Any]) -> Any:
+    def _partial(self, rows: Rows, columns: Columns, r: Any, v: Any) -> Any:
+        return tirx.BufferLoad(self.partial, self._partial_place(rows, columns, r, v))
+
+    def _begin_partial(self, group: Any, rows: Rows) -> Any:
+        def clear(columns: Columns, r: Any, v: Any) -> Any:
+            zero = tirx.const(0, self.c.dtype)
+            return tirx.BufferStore(self.partial, zero, self._partial_place(rows, columns, r, v))
+
+        def tile(columns: Columns) -> Any:
+            return loop(
+                "r",
+                rows.height,
+                self.index,
+                lambda r: self._vectors(columns.width, partial(clear, columns, r)),
+            )
+
+        return self._column_tiles(group, tile)
+
+    def _end_partial(self, batch: Values, group: Any, rows: Rows) -> Any:
+        def tile(columns: Columns) -> Any:
+            return loop(
+                "r",
+                rows.height,
+                self.index,
+                lambda r: self._epilogue(
+                    batch, rows, columns, r, partial(self._partial, rows, columns, r)
+                ),
+            )
+
+        return self._column_tiles(group, tile)
+
+    def _epilogue(
+        self, batch: Values, rows: Rows, columns: Columns, r: Any, total: Callable[[Any], Any]
+    ) -> Any:
+        """Store one row of a tile whose sums ``total`` are finished."""
+
+        def stores(place: list[Any]) -> list[Any]:
+            (v,) = place
+            at = batch | rows.outer | self.c.rows.at(rows.start + r)
+            at |= self.c.columns.at(columns.start + v)
+            found = []
+            for store in self.c.stores:
+                value = rewrite(store.value, at, {self.c.result: lambda _: total(v)})
+                indices = [rewrite(i, at) for i in store.indices]
+                found.append(tirx.BufferStore(store.buffer, value, indices))
+            return found
+
         return sequence(
             *(
-                loop("v", lanes, self.index, lambda v, o=offset: body(v + o), VECTORIZED)
-                for offset, lanes in cuts
+                simultaneously(offset, lanes, self.index, [], stores)
+                for offset, lanes in pieces(columns.width, self.b.tile.lanes)
             )
         )
 
-    def _buffer(self, shape: tuple[int, ...], name: str, scope: str = "global") -> Any:
-        extents = [tirx.const(s, self.index) for s in shape]
-        return tirx.decl_buffer(extents, self.c.dtype, name, scope=scope)
+    # Small things.
 
-    def _zero(self) -> Any:
-        return tirx.const(0, self.c.dtype)
+    def _vectors(self, width: int, body: Callable[[Any], Any]) -> Any:
+        cuts = pieces(width, self.b.tile.lanes)
+        return sequence(
+            *(vector(n, self.index, partial(_shifted, body, offset)) for offset, n in cuts)
+        )
+
+    def _all_tiles(self) -> int:
+        return self.tiles + bool(self.spare_columns)
+
+    def _at_most(self, size: int, extent: int, first: Any) -> Any:
+        """Return ``min(size, extent - first)``, a number where it is one."""
+        if extent <= size:
+            return extent
+        return size if extent % size == 0 else tirx.min(self._int(size), extent - first)
+
+    def _int(self, value: int) -> Any:
+        return tirx.const(value, self.index)
+
+    def _buffer(self, size: int, name: str, scope: str = "global") -> Any:
+        return tirx.decl_buffer([self._int(size)], self.c.dtype, name, scope=scope)
+
+    def _allocate(self, buffer: Any) -> Any:
+        return tirx.AllocBuffer(buffer)
+
+
+def _shifted(body: Callable[[Any], Any], offset: int, v: Any) -> Any:
+    return body(v + offset)

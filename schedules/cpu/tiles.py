@@ -7,6 +7,7 @@ suits a shape follows from a count of cycles, so the table holds what a core can
 import math
 from dataclasses import dataclass
 
+from pock_tvm.schedules.cpu.vectors import pieces
 from pock_tvm.targets import TargetSpec
 
 
@@ -26,10 +27,23 @@ class Core:
     max_vectors: int = 6
     """Widest tile, in vectors."""
 
+    run_bytes: int = 1024
+    """What is read in one go from a large matrix, for the sake of pages and of the prefetcher."""
+
+    shared_panel_bytes: int = 512 * 1024
+    """Largest right operand that all tasks read from one panel."""
+
+    level_2_bytes: int | None = None
+    """Measured level-2 cache, where the target's number is a guess."""
+
+    def panel_bytes(self, spec: TargetSpec) -> int:
+        """Return how large a panel may be: half of the level-2 cache."""
+        return (self.level_2_bytes or spec.l2_bytes) // 2
+
 
 CORES = {
     # benchmarks/kernels.py, one core: 8x48 reaches 105-116 GFLOP/s at 512³, 12x32 100-110.
-    "znver4": Core(registers=32, loads_per_fma=2.0, latency=8),
+    "znver4": Core(registers=32, loads_per_fma=2.0, latency=8, level_2_bytes=1 << 20),
 }
 
 
@@ -40,7 +54,7 @@ def core_of(spec: TargetSpec) -> Core:
 
 @dataclass(frozen=True)
 class RegisterTile:
-    """``rows`` rows of the result by ``pieces`` vectors, each an (offset, lanes) pair."""
+    """``rows`` rows of the result by ``vectors`` vectors of ``lanes`` columns."""
 
     rows: int
     vectors: int
@@ -50,16 +64,6 @@ class RegisterTile:
     def width(self) -> int:
         """Return the columns of a full tile."""
         return self.vectors * self.lanes
-
-    def pieces(self, width: int) -> list[tuple[int, int]]:
-        """Cut ``width`` columns into vectors: full ones, then halves down to scalars."""
-        cuts, offset, lanes = [], 0, self.lanes
-        while offset < width:
-            while lanes > width - offset:
-                lanes //= 2
-            cuts.append((offset, lanes))
-            offset += lanes
-        return cuts
 
 
 def register_tile(rows: int, columns: int, dtype: str, spec: TargetSpec) -> RegisterTile:
@@ -84,7 +88,7 @@ def _cycles(tile: RegisterTile, rows: int, columns: int, core: Core) -> float:
 
     full_rows, rest_rows = divmod(rows, tile.rows)
     full_columns, rest_columns = divmod(columns, tile.width)
-    rest = len(tile.pieces(rest_columns))
+    rest = len(pieces(rest_columns, tile.lanes))
     cost = full_rows * full_columns * one(tile.rows, tile.vectors)
     if rest:
         cost += full_rows * one(tile.rows, rest)

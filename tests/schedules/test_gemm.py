@@ -8,6 +8,7 @@ from tvm.relax import op as R
 from pock_tvm.relay_passes.operators.matmul import matmul, permuted_matmul
 from pock_tvm.schedules.cpu.gemm import gemm
 from pock_tvm.schedules.cpu.tiles import register_tile
+from pock_tvm.schedules.cpu.vectors import pieces
 from pock_tvm.targets import get_target
 
 FORMS = ("NN", "NT", "TN", "TT")
@@ -158,8 +159,8 @@ def test_tiles_fit_the_registers(spec, rows, columns):
     spec = get_target(spec)
     tile = register_tile(rows, columns, "float32", spec)
     assert tile.rows * tile.vectors + tile.vectors + 1 <= spec.vector_registers
-    pieces = tile.pieces(min(tile.width, columns))
-    assert sum(lanes for _, lanes in pieces) == min(tile.width, columns)
+    cuts = pieces(min(tile.width, columns), tile.lanes)
+    assert sum(lanes for _, lanes in cuts) == min(tile.width, columns)
 
 
 def test_declines_what_is_no_product():

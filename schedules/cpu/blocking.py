@@ -1,0 +1,133 @@
+"""How the work of a contraction is cut: register tiles, panels, blocks of the sum, tasks."""
+
+from dataclasses import dataclass
+from math import ceil, prod
+
+from tvm import ir
+
+from pock_tvm.schedules.cpu.contraction import Axes, Contraction, strides
+from pock_tvm.schedules.cpu.tiles import RegisterTile, core_of, register_tile
+from pock_tvm.targets import TargetSpec
+
+_PARALLEL_WORK = 1 << 17
+"""Multiply-adds below which waking threads costs more than it saves."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Blocks of the reduced axes: ``outer`` one by one, ``cut`` in chunks, ``inner`` whole."""
+
+    outer: tuple[Axes, ...]
+    cut: Axes | None
+    chunk: int
+    inner: tuple[Axes, ...]
+
+    @property
+    def cuts(self) -> int:
+        """Return the chunks of ``cut``."""
+        return ceil(self.cut.extent / self.chunk) if self.cut else 1
+
+    @property
+    def blocks(self) -> int:
+        """Return the number of blocks."""
+        return prod(g.extent for g in self.outer) * self.cuts
+
+    @property
+    def length(self) -> int:
+        """Return the products in a full block."""
+        return self.chunk * prod(g.extent for g in self.inner)
+
+    @classmethod
+    def cut_to(cls, groups: tuple[Axes, ...], limit: int) -> "Sum":
+        """Cut the innermost possible axis so that a block has at most ``limit`` products."""
+        inner = 1
+        for i in range(len(groups) - 1, -1, -1):
+            extent = groups[i].extent
+            if inner * extent > limit:
+                count = ceil(extent / max(1, limit // inner))
+                return cls(groups[:i], groups[i], ceil(extent / count), groups[i + 1 :])
+            inner *= extent
+        return cls((), None, 1, groups)
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """The numbers of one nest.
+
+    ``width`` columns make a tile, ``group`` tiles a panel; a task is one panel against ``chunk``
+    units of rows. A unit is a register tile, or all rows at one point of the outer rows.
+    """
+
+    tile: RegisterTile
+    width: int
+    group: int
+    chunk: int
+    units: int
+    sum: Sum
+    packs: bool
+    """Copy the right operand to the panel before use."""
+    shared: bool
+    """One panel of all columns for all tasks, packed before them."""
+    copies_left: str
+    """Keep the left rows of a tile in cache order: "rows" or "sum" outermost, or not ("")."""
+    parallel: bool
+
+
+def block(c: Contraction, spec: TargetSpec) -> Blocking:
+    """Cut a contraction for a machine."""
+    core = core_of(spec)
+    tile = register_tile(c.rows.extent, c.columns.extent, c.dtype, spec)
+    itemsize = int(c.dtype[-2:]) // 8
+    width = min(tile.width, c.columns.extent)
+    tiles = ceil(c.columns.extent / width)
+    rows = c.outer_rows.extent * c.rows.extent
+    products = prod(g.extent for g in c.reduced)
+    units = c.outer_rows.extent if c.outer_rows.extent > 1 else max(1, c.rows.extent // tile.rows)
+    unit_rows = rows / units
+    packs = not c.right_is_plain or (rows >= 4 * tile.rows and tiles > 1)
+    chunk = min(units, max(1, round(512 / unit_rows)))
+    panel = products * tiles * width * itemsize
+    shared = packs and c.batch.extent == 1 and chunk < units and panel <= core.shared_panel_bytes
+    if shared:
+        group = tiles
+    else:
+        group = min(tiles, max(1, core.run_bytes // (width * itemsize)))
+    work = rows * c.columns.extent * products * c.batch.extent
+    parallel = work >= _PARALLEL_WORK
+
+    def tasks() -> int:
+        return c.batch.extent * ceil(units / chunk) * ceil(tiles / group)
+
+    while parallel and not shared and group > 1 and tasks() < 2 * spec.cores:
+        group = ceil(group / 2)
+    least = 1 if shared or not packs else ceil(4 * tile.rows / unit_rows)
+    while parallel and chunk > least and tasks() < 2 * spec.cores:
+        chunk = max(least, ceil(chunk / 2))
+    limit = core.panel_bytes(spec) // (group * width * itemsize)
+    return Blocking(
+        tile=tile,
+        width=width,
+        group=group,
+        chunk=ceil(units / ceil(units / chunk)),
+        units=units,
+        sum=Sum.cut_to(c.reduced, products if shared else limit),
+        packs=packs,
+        shared=shared,
+        copies_left=_left_copy(c, itemsize) if group > 1 else "",
+        parallel=parallel,
+    )
+
+
+def _left_copy(c: Contraction, itemsize: int) -> str:
+    """Copy the left operand where its rows share cache sets, or where it has to be computed."""
+    if not c.reduced:
+        return ""
+    walk = (
+        strides(c.left, [c.rows.members[-1], c.reduced[-1].members[-1]]) if c.rows.members else None
+    )
+    if walk is None or not isinstance(c.left, ir.TensorLoad):
+        return "rows" if c.rows.members else ""
+    (row, product) = walk[0]
+    if product == 1:
+        return "rows" if row * itemsize % 4096 == 0 else ""
+    return "sum" if row == 1 and product * itemsize % 1024 == 0 else ""
