@@ -10,7 +10,7 @@ from typing import Any
 
 import tvm_ffi
 from tvm import s_tir, sym, tirx
-from tvm.ir import TensorLoad
+from tvm.ir import Call, TensorLoad
 from tvm.tirx import BufferStore, IterVar, Var
 
 
@@ -33,7 +33,12 @@ class Stage:
 
     @property
     def spatial(self) -> list[Any]:
-        """Return the axes whose points are independent, in order."""
+        """Return the axes whose points are independent, in order; none for a scalar.
+
+        TVM gives the block of a scalar one axis of extent 1, which nothing uses.
+        """
+        if isinstance(self.block.body, BufferStore) and not self.block.body.indices:
+            return []
         return [v for v in self.block.iter_vars if v.iter_type == IterVar.DataPar]
 
     @property
@@ -47,7 +52,9 @@ class Stage:
         body, axes = self.block.body, self.spatial
         return (
             isinstance(body, BufferStore)
-            and len(axes) + len(self.reduced) == len(self.block.iter_vars)
+            and all(
+                v.iter_type in (IterVar.DataPar, IterVar.CommReduce) for v in self.block.iter_vars
+            )
             and len(body.indices) == len(axes)
             and all(i.same_as(v.var) for i, v in zip(body.indices, axes, strict=True))
         )
@@ -74,11 +81,13 @@ class Stage:
 
 
 def stages(sch: s_tir.Schedule) -> list[Stage]:
-    """Return the kernel's stages in program order; none where it is one opaque block (sort…)."""
-    root = sch.mod["main"].body.block
-    if root.name_hint != "root":
-        return []
+    """Return the kernel's stages in program order."""
     return [Stage(rv, sch.get(rv)) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
+
+
+def has_stages(func: tirx.PrimFunc) -> bool:
+    """Tell whether the kernel is loop nests under a root block, not one opaque block."""
+    return bool(func.body.block.name_hint == "root")
 
 
 def extent(axis: Any) -> int:
@@ -131,19 +140,44 @@ def collapsible(stage: Stage) -> int:
     """Return how many trailing spatial axes act as one contiguous axis in every access.
 
     ``y[n, i, j, c] = x[n, i, j, c] · s[n]`` has three, ``x[n, i, j, c] + b[c]`` has one. None (0)
-    is left where even the last axis is read with a stride, or where its value, not only the
-    addresses, decides the result (padding, concatenation).
+    is left where even the last axis is read with a stride, or decides which of two values is read
+    (padding, concatenation).
     """
     value, axes = stage.block.body.value, stage.spatial
-    reads = loads(value)
-    for count in range(len(axes), 0, -1):
+    for count in range(len(axes), 1, -1):
         tail = axes[len(axes) - count :]
-        if all(_walks(r, tail) for r in reads) and not _depends_beyond_loads(value, tail):
+        if all(walks(r, tail) for r in loads(value)) and not _depends_beyond_loads(value, tail):
             return count
-    return 0
+    return int(bool(axes) and vectorizable(value, axes[-1]))
 
 
-def _walks(load: Any, tail: list[Any]) -> bool:
+def vectorizable(value: Any, axis: Any) -> bool:
+    """Tell whether ``value`` at neighbouring points of ``axis`` is one vector expression."""
+    return all(walks(r, [axis]) for r in loads(value)) and not any(
+        uses(call.args[0], [axis.var]) for call in calls(value) if call_name(call) == IF
+    )
+
+
+IF = "tirx.if_then_else"
+
+
+def calls(node: Any) -> list[Any]:
+    """Return every call of an operator in an expression."""
+    found: list[Any] = []
+
+    def keep(call: Any) -> None:
+        found.append(call)
+
+    walk(node, Call, keep)
+    return found
+
+
+def call_name(call: Any) -> str:
+    """Return the name of the operator that is called."""
+    return str(getattr(call.op, "name", ""))
+
+
+def walks(load: Any, tail: list[Any]) -> bool:
     """Tell whether a load runs contiguously as ``tail`` advances, or stands still."""
     count, variables = len(tail), [v.var for v in tail]
     indices, shape = list(load.indices), list(load.source.shape)
@@ -161,6 +195,8 @@ def _walks(load: Any, tail: list[Any]) -> bool:
 
 
 def _unit_stride(index: Any, variable: Any) -> bool:
+    if not uses(index, [variable]):
+        return True
     coefficients = sym.detect_linear_equation(index, [variable])
     return bool(coefficients) and isinstance(coefficients[0], tirx.IntImm) and coefficients[0] == 1
 

@@ -8,11 +8,9 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 
-from pock_tvm.relay_passes.operators import conv2d
+from pock_tvm.relay_passes.pipeline import LOWERINGS
 from pock_tvm.schedules import schedule_kernel
 from pock_tvm.targets import get_target
-
-LOWERINGS = {"relax.nn.conv2d": conv2d.legalize_conv2d}
 
 
 def fuse_kernels(build: Callable[..., relax.Expr], *inputs: Any) -> list[tirx.PrimFunc]:
