@@ -9,8 +9,8 @@ from pock_tvm.relay_passes.operators import (
 )
 
 LOWERINGS = {
-    "relax.nn.avg_pool2d": pool2d.legalize_avg_pool2d,
     "relax.nn.conv2d": conv2d.legalize_conv2d,
+    "relax.nn.group_norm": normalization.legalize_group_norm,
     "relax.nn.layer_norm": normalization.legalize_layer_norm,
     "relax.nn.rms_norm": normalization.legalize_rms_norm,
 }

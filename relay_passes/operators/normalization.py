@@ -1,8 +1,7 @@
-"""Our lowering of ``relax.nn.layer_norm`` and ``relax.nn.rms_norm``.
+"""Our lowering of ``relax.nn.layer_norm``, ``group_norm`` and ``rms_norm``.
 
-TVM's layer_norm squares before it subtracts (E[x²] - E[x]²), which cancels in float32 when the mean
-is large against the spread, and refuses float64; its rms_norm computes in float32 whatever comes.
-Ours takes the mean first, in the type of x.
+TVM's own refuse float64, which gradients are checked in, or compute in float32 whatever comes. The
+block that writes the output is marked for the schedules.
 """
 
 import math
@@ -34,15 +33,22 @@ def _mean(x: Tensor, axes: list[int], value: Callable[[Any, Any], Any], name: st
     return te.compute([shape[axis] for axis in others], total, name=name)
 
 
+def _mean_and_variance(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor]:
+    """Return μ and σ² over ``axes``; μ first, since E[x²] - μ² would cancel."""
+    mean = _mean(x, axes, lambda _, at: x(*at), "mean")
+
+    def squared(row: Any, at: Any) -> Any:
+        return (x(*at) - mean(*row)) * (x(*at) - mean(*row))
+
+    return mean, _mean(x, axes, squared, "variance")
+
+
 def te_layer_norm(
     x: Tensor, gamma: Tensor, beta: Tensor, axes: list[int], epsilon: float
 ) -> Tensor:
     """y = (x - μ) / √(σ² + ε) · γ + β, μ and σ² over ``axes``."""
     normal, others = _split_axes(len(x.shape), axes)
-    mean = _mean(x, axes, lambda _, at: x(*at), "mean")
-    variance = _mean(
-        x, axes, lambda row, at: (x(*at) - mean(*row)) * (x(*at) - mean(*row)), "variance"
-    )
+    mean, variance = _mean_and_variance(x, axes)
 
     def entry(*at: Any) -> Any:
         row, column = [at[axis] for axis in others], [at[axis] for axis in normal]
@@ -50,6 +56,22 @@ def te_layer_norm(
         return (x(*at) - mean(*row)) / spread * gamma(*column) + beta(*column)
 
     return te.compute(x.shape, entry, name="layer_norm", attrs={"pock.kernel": "layer_norm"})
+
+
+def te_group_norm(
+    x: Tensor, gamma: Tensor, beta: Tensor, axes: list[int], group_axis: int, epsilon: float
+) -> Tensor:
+    """y = (x - μ) / √(σ² + ε) · γ + β; the channels stand on two axes: group, channel in it."""
+    _, others = _split_axes(len(x.shape), axes)
+    mean, variance = _mean_and_variance(x, axes)
+
+    def entry(*at: Any) -> Any:
+        row = [at[axis] for axis in others]
+        channel = at[group_axis] * x.shape[group_axis + 1] + at[group_axis + 1]
+        spread = tirx.sqrt(variance(*row) + tirx.const(epsilon, x.dtype))
+        return (x(*at) - mean(*row)) / spread * gamma[channel] + beta[channel]
+
+    return te.compute(x.shape, entry, name="group_norm", attrs={"pock.kernel": "group_norm"})
 
 
 def te_rms_norm(x: Tensor, gamma: Tensor, axes: list[int], epsilon: float) -> Tensor:
@@ -75,6 +97,28 @@ def legalize_layer_norm(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     if not (call.attrs.scale and call.attrs.center):
         raise ValueError(f"layer_norm without scale or centre: {call}")
     return bb.call_te(te_layer_norm, *call.args, **_options(call), primfunc_name_hint="layer_norm")
+
+
+def legalize_group_norm(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Lower ``relax.nn.group_norm`` with scale and centre."""
+    if not (call.attrs.scale and call.attrs.center):
+        raise ValueError(f"group_norm without scale or centre: {call}")
+    x, gamma, beta = call.args
+    shape, groups = [int(n) for n in x.ty.shape], int(call.attrs.num_groups)
+    channel = int(call.attrs.channel_axis) % len(shape)
+    spatial = [int(axis) % len(shape) for axis in call.attrs.axes]
+    apart = [*shape[:channel], groups, shape[channel] // groups, *shape[channel + 1 :]]
+    y = bb.call_te(
+        te_group_norm,
+        bb.emit(relax.op.reshape(x, apart)),
+        gamma,
+        beta,
+        axes=[channel + 1, *(a + (a > channel) for a in spatial if a != channel)],
+        group_axis=channel,
+        epsilon=float(call.attrs.epsilon),
+        primfunc_name_hint="group_norm",
+    )
+    return relax.op.reshape(bb.emit(y), shape)
 
 
 def legalize_rms_norm(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:

@@ -1,8 +1,7 @@
-"""Gradients of the pools, channels last, and average pooling itself.
+"""Gradients of the pools, channels last.
 
 A gradient gathers: each pixel asks the windows that cover it. So pixels are independent, sums have
-a fixed order, and nothing is scattered. TVM's own average pool divides the windows that stick out
-under ``ceil_mode`` by the full window; ours by what lies inside the padded picture, as PyTorch.
+a fixed order, and nothing is scattered. The pools themselves keep TVM's lowering.
 """
 
 from collections.abc import Callable
@@ -59,7 +58,7 @@ class Pool:
         return {**pairs, "count_include_pad": int(self.count_include_pad)}
 
     def divisor(self, i: Any, j: Any) -> Any:
-        """Return by how much the sum of window (i, j) of an average is divided."""
+        """Return by how much the sum of window (i, j) of an average is divided: its pixels."""
         counts = []
         for axis, o in enumerate((i, j)):
             before, after = self.padding[axis], self.padding[axis + 2]
@@ -107,27 +106,6 @@ def _sum_of_windows(
 
     shape = (n, *pool.size, channels)
     return te.compute(shape, pixel, name=kernel, attrs={"pock.kernel": kernel})
-
-
-def te_avg_pool2d(x: Tensor, pool: Pool) -> Tensor:
-    """y[b, i, j, k] = Σ x over the window / how many pixels of the padded picture that has."""
-    n, _, _, channels = _ints(x.shape)
-    (sh, sw), (top, left) = pool.strides, pool.padding[:2]
-    p, q = _taps(pool)
-    zero = tirx.const(0, x.dtype)
-    total = te.compute(
-        (n, *pool.out, channels),
-        lambda b, i, j, k: te.sum(
-            _pixel(pool, x, b, i * sh + p - top, j * sw + q - left, k, zero), axis=[p, q]
-        ),
-        name="avg_pool2d",
-        attrs={"pock.kernel": "avg_pool2d"},
-    )
-    return te.compute(
-        total.shape,
-        lambda b, i, j, k: total[b, i, j, k] / tirx.Cast(x.dtype, pool.divisor(i, j)),
-        name="average",
-    )
 
 
 def te_avg_pool2d_grad(ct: Tensor, pool: Pool) -> Tensor:
@@ -204,16 +182,6 @@ def te_adaptive_avg_pool2d_grad(ct: Tensor, size: Pair) -> Tensor:
         pixel,
         name="adaptive_avg_pool2d_grad",
         attrs={"pock.kernel": "adaptive_avg_pool2d_grad"},
-    )
-
-
-def legalize_avg_pool2d(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    """Lower ``relax.nn.avg_pool2d`` in NHWC."""
-    pool = Pool.of(call)
-    if pool.dilation != (1, 1):
-        raise ValueError(f"an average pool with dilation: {call}")
-    return bb.call_te(
-        partial(te_avg_pool2d, pool=pool), *call.args, primfunc_name_hint="avg_pool2d"
     )
 
 

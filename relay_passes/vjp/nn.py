@@ -22,6 +22,21 @@ def log_softmax_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     return (lambda: ct - R.exp(out) * R.sum(ct, axis=[axis], keepdims=True),)
 
 
+def _normalize(x: Expr, axes: list[int], epsilon: float, like: Expr) -> tuple[Expr, Expr]:
+    """Return x̂ = (x - μ) r and r = 1 / √(σ² + ε), μ and σ² over ``axes``."""
+    centred = x - R.mean(x, axis=axes, keepdims=True)
+    variance = R.mean(centred * centred, axis=axes, keepdims=True)
+    r = R.rsqrt(variance + scalar(epsilon, like))
+    return centred * r, r
+
+
+def _normalize_bar(g: Expr, normed: Expr, r: Expr, axes: list[int]) -> Expr:
+    """Return x̄ = r (g - mean g - x̂ mean(g x̂)) for the cotangent g of x̂."""
+    mean = R.mean(g, axis=axes, keepdims=True)
+    along = R.mean(g * normed, axis=axes, keepdims=True)
+    return r * (g - mean - normed * along)
+
+
 @register_vjp("relax.nn.layer_norm")
 def layer_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     """y = γ x̂ + β, x̂ = (x - μ) r: x̄ = r (g - mean g - x̂ mean(g x̂)), γ̄ = Σ ȳ x̂, β̄ = Σ ȳ.
@@ -32,16 +47,10 @@ def layer_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     rank = len(shape_of(x))
     axes = list(normal_axes(call.attrs.axes, rank))
     others = [axis for axis in range(rank) if axis not in axes]
-    centred = x - R.mean(x, axis=axes, keepdims=True)
-    variance = R.mean(centred * centred, axis=axes, keepdims=True)
-    r = R.rsqrt(variance + scalar(float(call.attrs.epsilon), x))
-    normed = centred * r
+    normed, r = _normalize(x, axes, float(call.attrs.epsilon), x)
 
     def x_bar() -> Expr:
-        g = ct * gamma if call.attrs.scale else ct
-        mean = R.mean(g, axis=axes, keepdims=True)
-        along = R.mean(g * normed, axis=axes, keepdims=True)
-        return r * (g - mean - normed * along)
+        return _normalize_bar(ct * gamma if call.attrs.scale else ct, normed, r, axes)
 
     def sum_rows(value: Expr) -> Expr:
         return R.sum(value, axis=others) if others else value
@@ -57,6 +66,31 @@ def layer_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
 def cross_entropy_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     """The gradient recomputes the softmax from the logits: nothing is saved."""
     return (lambda: cross_entropy.cross_entropy_grad(call, ct), None)
+
+
+@register_vjp("relax.nn.group_norm")
+def group_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """As layer_norm over the axes and the channels of one group; γ and β are per channel."""
+    x, gamma, _ = call.args
+    shape, groups = shape_of(x), int(call.attrs.num_groups)
+    channel = int(call.attrs.channel_axis) % len(shape)
+    axes = normal_axes(call.attrs.axes, len(shape))
+    # The channel axis becomes two: groups, and the channels in each of them.
+    apart = (*shape[:channel], groups, shape[channel] // groups, *shape[channel + 1 :])
+    reduced = [channel + 1, *(axis + (axis > channel) for axis in axes if axis != channel)]
+    others = [axis for axis in range(len(shape)) if axis != channel]
+    per_channel = [shape[channel] if axis == channel else 1 for axis in range(len(shape))]
+    normed, r = _normalize(R.reshape(x, apart), reduced, float(call.attrs.epsilon), x)
+
+    def x_bar() -> Expr:
+        g = ct * R.reshape(gamma, per_channel) if call.attrs.scale else ct
+        return R.reshape(_normalize_bar(R.reshape(g, apart), normed, r, reduced), shape)
+
+    return (
+        x_bar,
+        (lambda: R.sum(ct * R.reshape(normed, shape), axis=others)) if call.attrs.scale else None,
+        (lambda: R.sum(ct, axis=others)) if call.attrs.center else None,
+    )
 
 
 @register_vjp("relax.nn.rms_norm")
@@ -87,7 +121,10 @@ def max_pool2d_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
 @register_vjp("relax.nn.avg_pool2d")
 def avg_pool2d_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     """y = mean of x over each window: each pixel gets its share of ȳ. Nothing is saved."""
-    return (lambda: pool2d.avg_pool2d_grad(ct, pool2d.Pool.of(call)),)
+    pool = pool2d.Pool.of(call)
+    if pool.dilation != (1, 1):
+        raise ValueError(f"an average pool with dilation: {call}")
+    return (lambda: pool2d.avg_pool2d_grad(ct, pool),)
 
 
 @register_vjp("relax.nn.adaptive_avg_pool2d")
@@ -102,5 +139,18 @@ def adaptive_avg_pool2d_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
             share = ct * scalar(1 / (height * width), ct)
             return R.broadcast_to(share, (n, height, width, channels))
         return pool2d.adaptive_avg_pool2d_grad(ct, (height, width))
+
+    return (x_bar,)
+
+
+@register_vjp("relax.nn.softplus")
+def softplus_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = log(1 + exp(βx)) / β, or x itself beyond a threshold of βx: x̄ = ȳ · σ(βx), or ȳ."""
+    (x,) = call.args
+    beta, threshold = float(call.attrs.beta), float(call.attrs.threshold)
+
+    def x_bar() -> Expr:
+        scaled = x * scalar(beta, x)
+        return R.where(R.greater(scaled, scalar(threshold, x)), ct, ct * R.sigmoid(scaled))
 
     return (x_bar,)

@@ -71,6 +71,33 @@ def cos_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     return (lambda: R.negative(ct * R.sin(x)),)
 
 
+@register_vjp("relax.tan")
+def tan_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = tan(x): x̄ = ȳ · (1 + y²)."""
+    return (lambda: ct * (scalar(1, ct) + out * out),)
+
+
+@register_vjp("relax.sinh")
+def sinh_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = sinh(x): x̄ = ȳ · cosh(x)."""
+    (x,) = call.args
+    return (lambda: ct * R.cosh(x),)
+
+
+@register_vjp("relax.cosh")
+def cosh_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = cosh(x): x̄ = ȳ · sinh(x)."""
+    (x,) = call.args
+    return (lambda: ct * R.sinh(x),)
+
+
+@register_vjp("relax.atan")
+def atan_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = atan(x): x̄ = ȳ / (1 + x²)."""
+    (x,) = call.args
+    return (lambda: ct / (scalar(1, ct) + x * x),)
+
+
 @register_vjp("relax.tanh")
 def tanh_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     """y = tanh(x): x̄ = ȳ · (1 - y²)."""

@@ -154,6 +154,10 @@ UNARY = [
     Case("square", op.square, M, torch=torch.square),
     Case("sin", op.sin, M, torch=torch.sin),
     Case("cos", op.cos, M, torch=torch.cos),
+    Case("tan", op.tan, M, low=-1, high=1, torch=torch.tan),
+    Case("sinh", op.sinh, M, torch=torch.sinh),
+    Case("cosh", op.cosh, M, torch=torch.cosh),
+    Case("atan", op.atan, M, torch=torch.atan),
     Case("tanh", op.tanh, M, torch=torch.tanh),
     Case("sigmoid", op.sigmoid, M, torch=torch.sigmoid),
     Case("erf", op.erf, M, torch=torch.erf),
@@ -203,6 +207,13 @@ REDUCE = [
         ((2, 5, 3),),
         torch=lambda x: x.var(1, correction=0),
     ),
+]
+
+REDUCE += [
+    Case("std", lambda x: op.std(x, [0]), M, torch=lambda x: x.std(0, correction=0)),
+    Case("cumsum", lambda x: op.cumsum(x, -2), M, torch=lambda x: x.cumsum(-2)),
+    Case("cumsum-exclusive", lambda x: op.cumsum(x, 1, exclusive=True), M),
+    Case("cumsum-flat", op.cumsum, M, torch=lambda x: x.flatten().cumsum(0)),
 ]
 
 LINEAR_ALGEBRA = [
@@ -259,6 +270,19 @@ NN = [
 ]
 
 NN += [
+    Case(
+        "group_norm",
+        lambda x, g, b: op.nn.group_norm(x, g, b, 2, 1, [2, 3], 1e-4),
+        ((2, 6, 3, 2), (6,), (6,)),
+        torch=lambda x, g, b: F.group_norm(x, 2, g, b, 1e-4),
+    ),
+    Case(
+        "group_norm-channels-last",
+        lambda x, g, b: op.nn.group_norm(x, g, b, 3, -1, [1, 2], 1e-4),
+        ((2, 3, 2, 6), (6,), (6,)),
+        torch=lambda x, g, b: channels_last(F.group_norm(channels_first(x), 3, g, b, 1e-4)),
+    ),
+    Case("softplus", lambda x: op.nn.softplus(x, 2.0, 3.0), M, torch=lambda x: F.softplus(x, 2, 3)),
     Case(
         "rms_norm",
         lambda x, g: op.nn.rms_norm(x, g, axes=[-1], epsilon=1e-5),

@@ -23,7 +23,8 @@ class Compiled:
             self._add(bb, i, case)
         self.index = {case.name: i for i, case in enumerate([*CASES, *SPECIAL])}
         legal = relax.transform.LegalizeOps(LOWERINGS)(bb.get())
-        self.vm = relax.VirtualMachine(tvm.compile(legal, target="llvm"), tvm.cpu())
+        target = tvm.target.Target({"kind": "llvm", "opt-level": 0})
+        self.vm = relax.VirtualMachine(tvm.compile(legal, target=target), tvm.cpu())
 
     def _add(self, bb: relax.BlockBuilder, i: int, case: Case | Special) -> None:
         def variables():
