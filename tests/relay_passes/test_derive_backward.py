@@ -319,3 +319,35 @@ def test_mobilenet_v2_builds_only_what_the_update_needs() -> None:
         counts = count_operators(derive(mod, trainable))
         assert counts["pock.conv2d_weight_grad"] == weight_grads
         assert counts["pock.conv2d_data_grad"] == data_grads
+
+
+@pytest.mark.slow
+def test_distilbert_matches_torch() -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.DistilBertConfig(
+        vocab_size=50,
+        max_position_embeddings=16,
+        n_layers=2,
+        n_heads=2,
+        dim=8,
+        hidden_dim=16,
+        attn_implementation="eager",
+    )
+    net = transformers.DistilBertForSequenceClassification(config).eval()
+    tokens = torch.randint(0, 50, (3, 7))
+    model = import_module(net, (tokens,), batch=3, name="distilbert")
+    mod = AppendLoss(CrossEntropy())(DecomposeBatchNorm()(model.mod))
+    names = list(model.parameters)
+    labels = torch.tensor([1, 0, 1])
+    arrays = [*model.parameters.values(), tokens.int().numpy(), labels.int().numpy()]
+    loss, *grads = values(derive(mod, names), *arrays)
+
+    expected = F.cross_entropy(net(tokens).logits, labels)
+    expected.backward()
+    np.testing.assert_allclose(loss, expected.item(), rtol=1e-5)
+    theirs = dict(net.named_parameters())
+    for name, grad in zip(names, grads, strict=True):
+        reference = theirs[name].grad.numpy()
+        scale = max(np.abs(reference).max(), 1e-3)  # a key's bias has a true gradient of 0
+        np.testing.assert_allclose(grad / scale, reference / scale, atol=2e-5, err_msg=name)
