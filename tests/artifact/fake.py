@@ -189,6 +189,15 @@ def write(directory: Path, machine: Machine = HOST, made: ArtifactDescription | 
     return write_artifact(directory, made, object_bytes(machine), values(), machine, **kw)
 
 
+def samples_ending_right(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of which the untrained model gets several right, the last among them."""
+    x, labels = samples(4 * count)
+    right = Reference().losses(x, labels) < 0.25
+    order = np.argsort(right[: 4 * count], kind="stable")[-count:]
+    assert right[order[-1]]
+    return x[order], labels[order]
+
+
 class Reference:
     """What ``fake_step.c`` computes, in numpy."""
 

@@ -82,9 +82,11 @@ def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(artifact, data,
 @pytest.mark.parametrize("made", [fake.description(), fake.without_ignored_label()])
 def test_evaluate_agrees_with_the_trainer(tmp_path, data, made):
     built = fake.write(tmp_path / "a", made=made, executable=True)
+    x, labels = fake.samples_ending_right(COUNT)
+    write_dataset(data, made, x, labels)
     found = json.loads(run(built, "evaluate", data).stdout)
     with Trainer(built.directory) as trainer:
-        expected = trainer.evaluate(*fake.samples(COUNT))
+        expected = trainer.evaluate(x, labels)
     assert found["loss"] == pytest.approx(expected.loss, rel=1e-6)
     assert found["accuracy"] == pytest.approx(expected.accuracy)
     assert found["samples"] == expected.samples == COUNT

@@ -65,7 +65,7 @@ def test_evaluate_takes_any_number_of_samples(artifact, tmp_path, count, ignorin
     folder = artifact.directory
     if not ignoring:
         folder = fake.write(tmp_path / "strict", made=fake.without_ignored_label()).directory
-    x, labels = fake.samples(count)
+    x, labels = fake.samples_ending_right(count)
     reference = fake.Reference()
     losses = reference.losses(x, labels)
     with Trainer(folder) as trainer:
@@ -86,12 +86,14 @@ def test_evaluate_is_a_mean_over_the_labels_that_count(trainer):
         trainer.evaluate(x, np.full(11, -100))
 
 
-def test_predict_takes_any_number_of_samples(trainer):
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_predict_takes_any_number_of_samples(artifact, threads):
     x, _ = fake.samples(7)
     reference = fake.Reference()
     out = (x * reference.scale) @ reference.w
     expected = -((out[:, None] - np.arange(3)) ** 2)
-    np.testing.assert_allclose(trainer.predict({"x": x}), expected, rtol=1e-4, atol=1e-5)
+    with Trainer(artifact.directory, threads=threads) as trainer:
+        np.testing.assert_allclose(trainer.predict({"x": x}), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_fit_draws_every_sample_once_per_epoch():
@@ -192,6 +194,8 @@ def test_a_failing_kernel_is_reported_and_the_next_step_works(trainer):
         trainer.step(X, LABELS, -7.0)
     with pytest.raises(PockError, match="asks for 1048576 bytes of workspace; 64 of 64 are left"):
         trainer.step(X, LABELS, -8.0)
+    with pytest.raises(PockError, match="a kernel of train_step failed with code -6"):
+        trainer.step(X, LABELS, -6.0)
     assert trainer.steps_done == 0
     assert trainer.step(X, LABELS, 0.1) > 0
 
