@@ -1,0 +1,185 @@
+"""``pock compile``: from a trained model to an artifact that learns."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pock_tvm.cli.memory import memory_of, memory_rows
+from pock_tvm.cli.options import json_option
+from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows
+from pock_tvm.cli.progress import ProgressLine
+from pock_tvm.losses import LOSSES, make_loss
+from pock_tvm.optimizers import OPTIMIZERS, make_optimizer
+
+if TYPE_CHECKING:
+    from pock_tvm.compile import CompiledModel
+    from pock_tvm.relay_passes.decompose_batch_norm import Statistics
+
+
+@click.command("compile")
+@click.argument("model")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder to write; an artifact that is there already is replaced.",
+)
+@click.option("--target", default="host", show_default=True, help="See `pock targets`.")
+@click.option(
+    "--batch", type=click.IntRange(1), default=8, show_default=True, help="Samples in a step."
+)
+@click.option(
+    "--update",
+    default="full",
+    show_default=True,
+    help="What learns: full, bias, head, last:N, a .toml file, or patterns such as 'fc.*,*.bias'.",
+)
+@click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), default="sgd", show_default=True)
+@click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), help="sgd; default 0.")
+@click.option("--nesterov", is_flag=True, default=None, help="sgd, with momentum.")
+@click.option("--weight-decay", type=click.FloatRange(0), help="Default: sgd 0, adamw 0.01.")
+@click.option("--betas", type=(float, float), help="adamw; default 0.9 0.999.")
+@click.option("--eps", type=click.FloatRange(0, min_open=True), help="adamw; default 1e-8.")
+@click.option("--loss", type=click.Choice(list(LOSSES)), default="cross_entropy", show_default=True)
+@click.option(
+    "--label-smoothing", type=click.FloatRange(0, 1, max_open=True), help="cross_entropy."
+)
+@click.option("--ignore-index", type=int, help="cross_entropy: the label to skip; default -100.")
+@click.option(
+    "--batch-norm",
+    type=click.Choice(["frozen", "batch"]),
+    default="frozen",
+    show_default=True,
+    help="Normalize with the running statistics, or with the batch's and update the running ones.",
+)
+@click.option(
+    "--executable/--no-executable",
+    default=None,
+    help="Link the standalone pock_train too. Default: only for other machines.",
+)
+@click.option(
+    "--keep-gradients", is_flag=True, hidden=True, help="Keep `gradient.NAME` in the arena."
+)
+@json_option
+def compile_command(*, as_json: bool, **arguments: Any) -> None:
+    """Compile MODEL into a training artifact.
+
+    MODEL is a .pt2 file written by torch.export.save, package.module:function returning
+    (module, example inputs), or zoo:mobilenet_v2, zoo:distilbert.
+
+    \b
+    $ pock compile zoo:mobilenet_v2 -o net --batch 2 --update bias
+    mobilenet_v2 for host, batches of 2
+      artifact                /home/me/net
+      update                  bias
+      trainable parameters    1,298,056
+      kernel calls in a step  318
+      code                    707.1 KiB
+    memory
+      frozen weights         8.4 MiB
+      trainable weights      5.0 MiB
+      statistics             133.2 KiB
+      constants              16.6 KiB
+      transient              47.1 MiB
+      transient lower bound  47.1 MiB
+      workspace per thread   471.2 KiB
+      total                  60.7 MiB
+    time
+      import    10.0 s
+      derive    4.6 s
+      plan      94.24 ms
+      schedule  2.0 s
+      build     18.5 s
+      link      387.14 ms
+    """
+    with ProgressLine() as progress:
+        compiled = compile_reference(progress=progress, **arguments)
+    report = compiled.report()
+    if as_json:
+        print_json(report)
+        return
+    description = compiled.artifact.description
+    print_rows(
+        f"{description.model} for {description.target}, batches of {description.batch}",
+        {
+            "artifact": compiled.artifact.directory,
+            "update": description.update["name"],
+            "trainable parameters": f"{report['trainable_parameters']:,}",
+            "kernel calls in a step": report["kernel_calls"],
+            "code": format_bytes(report["object_bytes"]),
+        },
+    )
+    print_rows("memory", memory_rows(memory_of(description)))
+    print_rows("time", {name: format_seconds(spent) for name, spent in progress.seconds.items()})
+
+
+def compile_reference(
+    *,
+    model: str,
+    output: Path,
+    target: str,
+    batch: int,
+    update: str,
+    optimizer: str,
+    loss: str,
+    label_smoothing: float | None,
+    ignore_index: int | None,
+    batch_norm: "Statistics",
+    executable: bool | None,
+    keep_gradients: bool,
+    progress: ProgressLine,
+    **optimizer_options: Any,
+) -> "CompiledModel":
+    """Import the model that a reference names and compile it; names are checked first."""
+    beta1, beta2 = optimizer_options.pop("betas") or (None, None)
+    optimizer_options.update(beta1=beta1, beta2=beta2)
+    chosen_optimizer = make_optimizer(
+        optimizer, **_accepted("--optimizer", optimizer, OPTIMIZERS[optimizer], optimizer_options)
+    )
+    loss_options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index}
+    chosen_loss = make_loss(loss, **_accepted("--loss", loss, LOSSES[loss], loss_options))
+
+    # TVM and PyTorch take seconds to import: only here, and after what needs neither.
+    from pock_tvm.compile import compile
+    from pock_tvm.targets import get_target
+
+    spec = get_target(target)
+    progress("import", 0, 1)
+    from pock_tvm.frontend import load_model
+
+    imported = load_model(model, batch)
+    return compile(
+        imported,
+        output,
+        target=spec,
+        update=update,
+        loss=chosen_loss,
+        optimizer=chosen_optimizer,
+        batch_norm=batch_norm,
+        keep_gradients=keep_gradients,
+        executable=executable,
+        progress=progress,
+    )
+
+
+def _accepted(option: str, name: str, kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were given; refuse those that the choice does not have."""
+    flags = {"beta1": "betas", "beta2": "betas"}
+    known = [field.name for field in fields(kind)]
+    chosen = {key: value for key, value in given.items() if value is not None}
+    for key in chosen:
+        if key not in known:
+            takes = dict.fromkeys(_flag(flags.get(other, other)) for other in known)
+            raise click.UsageError(
+                f"{_flag(flags.get(key, key))} is not for {option} {name}, "
+                f"which takes {', '.join(takes) or 'no options'}"
+            )
+    return chosen
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

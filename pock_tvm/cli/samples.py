@@ -1,0 +1,64 @@
+"""Read what the user gives after ``--data``: ``.npz`` by tensor names, or ``.pockdata``."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from pock_tvm.artifact.batch import input_tensors
+from pock_tvm.artifact.dataset_file import read_dataset
+from pock_tvm.artifact.description import ArtifactDescription
+from pock_tvm.artifact.export import original_layout_of
+from pock_tvm.errors import BatchError
+
+LABELS = "labels"
+
+
+def read_inputs(path: Path, description: ArtifactDescription) -> dict[str, np.ndarray]:
+    """Return the samples of a data file without labels.
+
+    Raises:
+        BatchError: the file cannot be read, or lacks an input of the model.
+    """
+    arrays = _read(path, description)
+    arrays.pop(LABELS, None)
+    return _only_inputs(path, description, arrays)
+
+
+def read_samples(
+    path: Path, description: ArtifactDescription
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the samples and the labels of a data file.
+
+    Raises:
+        BatchError: the file cannot be read, or lacks the labels or an input of the model.
+    """
+    arrays = _read(path, description)
+    if LABELS not in arrays:
+        raise BatchError(f"{path} holds no array {LABELS!r}, only {sorted(arrays)}")
+    labels = arrays.pop(LABELS)
+    return _only_inputs(path, description, arrays), labels
+
+
+def _read(path: Path, description: ArtifactDescription) -> dict[str, np.ndarray]:
+    if path.suffix == ".pockdata":
+        stored = read_dataset(path, description)
+        return {n: original_layout_of(description.tensor(n), a) for n, a in stored.items()}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise BatchError(f"{path} is a single array; save it with numpy.savez, by name")
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise BatchError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BatchError(f"{path} is not an .npz of plain arrays: {error}") from error
+
+
+def _only_inputs(
+    path: Path, description: ArtifactDescription, arrays: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    wanted = [tensor.name for tensor in input_tensors(description)]
+    if set(arrays) != set(wanted):
+        raise BatchError(f"{path} holds the inputs {sorted(arrays)}; the model takes {wanted}")
+    return arrays
