@@ -8,6 +8,7 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 
+from pock_tvm.relay_passes.expand_transcendentals import ExpandTranscendentals
 from pock_tvm.relay_passes.pipeline import LOWERINGS
 from pock_tvm.schedules import schedule_kernel
 from pock_tvm.targets import get_target
@@ -51,6 +52,7 @@ def compile_kernel(func: tirx.PrimFunc, spec: str = "host") -> Any:
     target = get_target(spec)
     scheduled = schedule_kernel(func, target)
     mod = tvm.IRModule({"main": scheduled.with_attr("global_symbol", "main")})
+    mod = ExpandTranscendentals()(mod)
     return tirx.build(mod, target=target.build())
 
 
