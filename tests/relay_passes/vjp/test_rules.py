@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 import tvm
-from rule_cases import CASES, SPECIAL, Case, Special
+from rule_cases import CASES, Case
+from special_values import SPECIAL, Special
 from tvm import relax
 
 from pock_tvm.relay_passes.operators import LOWERINGS
