@@ -4,7 +4,6 @@ Symbols: the entry points are global; a kernel keeps internal linkage, so that L
 The object needs libm and the three functions the runtime provides (parallel launch, workspace).
 """
 
-import math
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,12 +15,10 @@ from tvm import tirx
 from tvm.ir import CallingConv, GlobalVar
 
 from pock_tvm.relay_passes.emit_entry_point import emit_entry_point
+from pock_tvm.relay_passes.keep_small_buffers_on_stack import buffer_bytes, stays_on_stack
 from pock_tvm.relay_passes.pass_raw_pointers import lower_kernels
 from pock_tvm.relay_passes.step import Step, align
 from pock_tvm.targets import TargetSpec
-
-MAX_STACK_BYTES = 1024
-"""TVM puts smaller buffers on the stack, and asks the runtime's workspace for the others."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +76,13 @@ def _kernels_called_in_place(steps: Iterable[Step]) -> set[str]:
 
 
 def _workspace_bytes(func: tirx.PrimFunc) -> int:
-    """Return an upper bound of what one thread holds at once while ``func`` runs."""
+    """Return an upper bound of what one thread takes from the workspace while ``func`` runs."""
     total = 0
 
-    def add(node: tirx.AllocBuffer) -> None:
+    def add(alloc: tirx.AllocBuffer) -> None:
         nonlocal total
-        dtype = tvm.DataType(str(node.buffer.dtype))
-        size = math.prod(int(d) for d in node.buffer.shape) * dtype.lanes * ((dtype.bits + 7) // 8)
-        if size >= MAX_STACK_BYTES:
-            total += align(size)
+        if not stays_on_stack(alloc):
+            total += align(buffer_bytes(alloc.buffer))
 
     tvm_ffi.structural_walk(func.body, (tirx.AllocBuffer, add), order="pre")
     return total

@@ -13,6 +13,8 @@ from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 from tvm.tirx.buffer import is_buffer_var
 
+from pock_tvm.relay_passes.keep_small_buffers_on_stack import KeepSmallBuffersOnStack
+
 DEVICE_TYPE_CPU = 1
 
 
@@ -74,6 +76,7 @@ def lower_kernels() -> tvm.transform.Pass:
             s_tir.transform.RewriteUnsafeSelect(),
             tirx.transform.CommonSubexprElim(),
             tirx.transform.VerifyMemory(),
+            KeepSmallBuffersOnStack(),
             PassRawPointers(),
             tirx.transform.BF16StorageLegalize(),
         ]
