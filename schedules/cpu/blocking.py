@@ -45,9 +45,14 @@ class Sum:
             extent = groups[i].extent
             if inner * extent > limit:
                 count = ceil(extent / max(1, limit // inner))
-                return cls(groups[:i], groups[i], ceil(extent / count), groups[i + 1 :])
+                return cls(groups[:i], groups[i], _rounded(ceil(extent / count)), groups[i + 1 :])
             inner *= extent
         return cls((), None, 1, groups)
+
+
+def _rounded(count: int) -> int:
+    """Round a long block up to whole vectors of any machine."""
+    return count if count < 64 else ceil(count / 16) * 16
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,7 @@ def block(c: Contraction, spec: TargetSpec) -> Blocking:
     chunk = min(units, max(1, round(512 / unit_rows)))
     panel = products * tiles * width * itemsize
     shared = packs and c.batch.extent == 1 and chunk < units and panel <= core.shared_panel_bytes
-    if shared:
-        group = tiles
-    else:
-        group = min(tiles, max(1, core.run_bytes // (width * itemsize)))
+    group = tiles if shared else min(tiles, max(1, core.run_bytes // (width * itemsize)))
     work = rows * c.columns.extent * products * c.batch.extent
     parallel = work >= _PARALLEL_WORK
 
