@@ -18,7 +18,7 @@ from pock_tvm.artifact.description import (
     TensorSpec,
 )
 from pock_tvm.artifact.load import Artifact
-from pock_tvm.artifact.write import write_artifact
+from pock_tvm.artifact.write import refuse_foreign_folder, write_artifact
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import CrossEntropy, Loss, describe_loss, make_loss
 from pock_tvm.optimizers import Optimizer, describe_optimizer, make_optimizer
@@ -114,6 +114,7 @@ def compile(
         ArtifactError: ``output`` exists and is not an artifact.
     """
     started = time.perf_counter()
+    refuse_foreign_folder(Path(output).absolute())  # before minutes of work, not after
     spec = get_target(target) if isinstance(target, str) else target
     loss = make_loss(loss) if isinstance(loss, str) else loss
     optimizer = make_optimizer(optimizer) if isinstance(optimizer, str) else optimizer

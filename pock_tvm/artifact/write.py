@@ -54,7 +54,7 @@ def write_artifact(
     if problem:
         raise ValueError(problem)
     final = Path(directory).absolute()
-    _refuse_foreign(final)
+    refuse_foreign_folder(final)
     with _replaced_folder(final) as folder:
         (folder / "step.o").write_bytes(object_bytes)
         weights = _write_weights(folder / "weights.safetensors", description, values)
@@ -74,7 +74,8 @@ def write_artifact(
     return load_artifact(final)
 
 
-def _refuse_foreign(final: Path) -> None:
+def refuse_foreign_folder(final: Path) -> None:
+    """Raise ArtifactError where writing an artifact to ``final`` would harm something else."""
     if not final.parent.is_dir():
         raise ArtifactError(f"cannot write {final}: the folder {final.parent} does not exist")
     if final.is_symlink() or (final.exists() and not final.is_dir()):

@@ -72,7 +72,9 @@ def pock(*, debug: bool) -> None:
     130 interrupted.
     """
     if debug:
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+        log = logging.getLogger("pock_tvm")  # not the root: torch has much to say
+        log.setLevel(logging.DEBUG)
+        log.addHandler(logging.StreamHandler())
 
 
 for _command in (

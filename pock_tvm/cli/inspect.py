@@ -56,14 +56,18 @@ def inspect_command(*, path: Path, top: int, as_json: bool) -> None:
         from pock_tvm.artifact.checkpoint import read_checkpoint
 
         checkpoint = read_checkpoint(path)
-        print_json(describe_checkpoint(checkpoint)) if as_json else _show_checkpoint(
-            checkpoint, top
-        )
+        if as_json:
+            print_json(describe_checkpoint(checkpoint))
+        else:
+            _show_checkpoint(checkpoint)
         return
     from pock_tvm.artifact.load import load_artifact
 
     artifact = load_artifact(path)
-    print_json(describe_artifact(artifact, top)) if as_json else _show_artifact(artifact, top)
+    if as_json:
+        print_json(describe_artifact(artifact, top))
+    else:
+        _show_artifact(artifact, top)
 
 
 def describe_artifact(artifact: "Artifact", top: int) -> dict[str, Any]:
@@ -156,7 +160,7 @@ def _show_artifact(artifact: "Artifact", top: int) -> None:
     )
 
 
-def _show_checkpoint(checkpoint: "CheckpointFile", top: int) -> None:
+def _show_checkpoint(checkpoint: "CheckpointFile") -> None:
     print_rows(
         f"checkpoint {checkpoint.path}, SHA-256 checked",
         {

@@ -42,8 +42,8 @@ def predict_command(*, directory: Path, as_json: bool, **arguments: Any) -> None
     memory
       ...
     time
-      a batch  67.12 ms
-      in all   268.48 ms
+      a batch  74.18 ms
+      in all   296.72 ms
     """
     result = predict(directory, **arguments)
     if as_json:

@@ -45,14 +45,17 @@ def _read(path: Path, description: ArtifactDescription) -> dict[str, np.ndarray]
         stored = read_dataset(path, description)
         return {n: original_layout_of(description.tensor(n), a) for n, a in stored.items()}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise BatchError(f"{path} is a single array; save it with numpy.savez, by name")
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise BatchError(f"{path} is a single array; write arrays by name with numpy.savez")
+        with file:
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise BatchError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BatchError(f"{path} is not an .npz of plain arrays: {error}") from error
+        raise BatchError(
+            f"{path} is not an .npz of plain arrays; write it with numpy.savez"
+        ) from error
 
 
 def _only_inputs(

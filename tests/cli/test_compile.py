@@ -1,0 +1,131 @@
+import importlib
+import json
+
+import pytest
+
+from pock_tvm import Trainer, load_artifact
+from pock_tvm.cli import compile as verb
+from pock_tvm.cli.progress import ProgressLine
+
+REQUIRED = {
+    "arena_bytes",
+    "arena_lower_bound_bytes",
+    "transient_bytes",
+    "weights_bytes",
+    "trainable_parameters",
+    "kernel_calls",
+    "compile_s",
+}
+
+
+def test_json_and_every_option(pock, tmp_path, small_samples):
+    report = pock(
+        *("compile", "small_net:build", "-o", tmp_path / "net", "--batch", 3, "--update", "head"),
+        *("--optimizer", "adamw", "--betas", 0.8, 0.99, "--eps", 1e-6, "--weight-decay", 0.1),
+        *("--label-smoothing", 0.1, "--ignore-index", -1, "--keep-gradients", "--json"),
+    )
+    assert report.keys() >= REQUIRED
+    assert report["trainable_parameters"] == 16 * 5 + 5
+    description = load_artifact(tmp_path / "net").description
+    assert description.optimizer == {
+        "name": "adamw",
+        "beta1": 0.8,
+        "beta2": 0.99,
+        "eps": 1e-6,
+        "weight_decay": 0.1,
+    }
+    assert description.loss == {"name": "cross_entropy", "label_smoothing": 0.1, "ignore_index": -1}
+    assert description.batch == 3
+    with Trainer(tmp_path / "net") as trainer:
+        trainer.step(small_samples[0][:3], small_samples[1][:3], 0.1)
+        assert trainer.tensor("gradient.classifier.bias").any()
+
+
+def test_tables(pock, tmp_path):
+    text = pock("compile", "small_net:build", "-o", tmp_path / "net", "--update", "bias")
+    for title in ("build for host, batches of 8", "memory", "time"):
+        assert f"{title}\n" in text
+    assert "update                  bias\n" in text
+
+
+def test_momentum_reaches_the_optimizer(monkeypatch, pock, tmp_path):
+    seen = {}
+    # `pock_tvm.compile` is the function; the module of that name stands in sys.modules.
+    home = importlib.import_module("pock_tvm.compile")
+    monkeypatch.setattr(home, "compile", lambda *a, **k: seen.update(k) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pock(
+            *("--debug", "compile", "small_net:build", "-o", tmp_path / "net", "--momentum", 0.9),
+            *("--nesterov", "--batch-norm", "batch", "--executable"),
+        )
+    assert (seen["optimizer"].momentum, seen["optimizer"].nesterov) == (0.9, True)
+    assert (seen["batch_norm"], seen["executable"]) == ("batch", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "raspbery-pi-4"], "did you mean 'raspberry-pi-4'?"),
+        (["--update", "clasifier.*"], "near matches: classifier.bias"),
+        (["--update", "last:9"], "write last:N with N from 1 to"),
+        (["--update", "everything"], "unknown update 'everything'"),
+        (["--nesterov"], "nesterov needs a momentum above 0"),
+    ],
+)
+def test_bad_names_write_nothing(refused, tmp_path, arguments, message):
+    assert message in refused("compile", "small_net:build", "-o", tmp_path / "net", *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("zoo:mobilenet_v3", "did you mean 'mobilenet_v2'?"),
+        ("small_net:biuld", "has no function 'biuld'"),
+        ("nowhere.at_all:build", "no module 'nowhere'"),
+        ("missing.pt2", "no such file: missing.pt2"),
+        ("small_net", "write a .pt2 file, package.module:function, or zoo:NAME"),
+    ],
+)
+def test_bad_models_write_nothing(refused, tmp_path, model, message):
+    assert message in refused("compile", model, "-o", tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--betas", "0.9", "0.99"], "--betas is not for --optimizer sgd, which takes --momentum"),
+        (["--optimizer", "adamw", "--momentum", "0.9"], "--momentum is not for --optimizer adamw"),
+        (["--loss", "mse", "--ignore-index", "0"], "--ignore-index is not for --loss mse"),
+        (["--optimizer", "lion"], "'lion' is not one of 'sgd', 'adamw'"),
+        (["--batch", "0"], "0 is not in the range"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_wrong_usage(misused, tmp_path, arguments, message):
+    stderr = misused("compile", "small_net:build", "-o", tmp_path / "net", *arguments)
+    assert message in " ".join(stderr.split())
+
+
+def test_a_folder_that_is_not_an_artifact_is_left_alone(refused, tmp_path):
+    (tmp_path / "thesis.txt").write_text("chapter 1")
+    assert "is not an artifact" in refused("compile", "small_net:build", "-o", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_progress_off_a_terminal_is_plain_lines(monkeypatch, capsys):
+    monkeypatch.setattr("pock_tvm.cli.progress._SECONDS_BETWEEN_LINES", 0)
+    with ProgressLine() as progress:
+        progress("import", 0, 1)
+        progress("train", 1, 4, "loss 1.5")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["import", "train 1/4, loss 1.5, 0 s left"]
+    assert set(progress.seconds) == {"import", "train"}
+
+
+def test_the_report_is_plain_json(small_artifact):
+    from pock_tvm.compile import CompiledModel
+
+    json.dumps(CompiledModel(artifact=small_artifact, compile_s=1.0).report())
+    assert verb.compile_command.name == "compile"
