@@ -65,7 +65,7 @@ def expand_transcendentals(func: tirx.PrimFunc) -> tirx.PrimFunc:
 def _expand(call: Call) -> Any:
     name = getattr(call.op, "name", "")
     if name == "tirx.pow" and str(call.ty) == "float32":
-        return _power(*call.args, call)
+        return _power(call)
     if name not in _EXPANSIONS or str(call.ty) != "float32":
         return call
     return _let("x", call.args[0], _EXPANSIONS[name])
@@ -199,8 +199,9 @@ def _absolute(x: Any) -> Any:
     return tirx.Max(x, _f(0.0) - x)
 
 
-def _power(base: Any, exponent: Any, call: Call) -> Any:
+def _power(call: Call) -> Any:
     """Multiply out xⁿ for a constant integer 0 < |n| ≤ 8."""
+    base, exponent = call.args
     if not isinstance(exponent, tirx.FloatImm) or not float(exponent.value).is_integer():
         return call
     n = int(exponent.value)

@@ -5,8 +5,6 @@ for p in parallel(…):            # one chunk of rows, or of the whole where al
         out[…] = …
 """
 
-from typing import Any
-
 from tvm import s_tir, tirx
 
 from pock_tvm.schedules.cpu.stages import Stage, collapsible, is_parameter, stages
@@ -15,14 +13,16 @@ from pock_tvm.targets import TargetSpec
 
 
 def elementwise(func: tirx.PrimFunc, spec: TargetSpec) -> s_tir.Schedule | None:
-    """Schedule a kernel in which every stage is injective."""
+    """Schedule a kernel of one output in which every stage is injective."""
     sch = s_tir.Schedule(func)
     nests = stages(sch)
     if not nests or not all(s.is_injective and is_serial_nest(sch, s) for s in nests):
         return None
     inline_injective(sch, func)
-    for stage in stages(sch):
-        schedule_injective(sch, stage, spec)
+    outputs = stages(sch)
+    if len(outputs) > 1:
+        return None
+    schedule_injective(sch, outputs[0], spec)
     return sch
 
 
@@ -39,24 +39,22 @@ def schedule_injective(sch: s_tir.Schedule, stage: Stage, spec: TargetSpec) -> N
     if not nest:
         return
     lanes, together = lanes_of(stage, spec), collapsible(stage)
-    cut = len(nest) - max(1, together)
-    inner = sch.fuse(*nest[cut:])
-    outer = sch.fuse(*nest[:cut]) if cut else None
-    if outer is None:
-        outer, inner = _chunks(sch, inner, lanes)
+    is_parallel = stage.points >= PARALLEL_POINTS
+    chunk = _chunk(stage.points, lanes) if together == len(nest) and is_parallel else None
+    if chunk:
+        outer, inner = sch.split(sch.fuse(*nest), [None, chunk])
+    else:
+        # A whole that has no even chunks is still shared out by its leading axes.
+        cut = len(nest) - max(1, together)
+        cut = cut or (len(nest) - 1 if is_parallel else 0)
+        inner = sch.fuse(*nest[cut:])
+        outer = sch.fuse(*nest[:cut]) if cut else None
     if together:
         vectorize(sch, inner, lanes)
-    if outer is not None and stage.points >= PARALLEL_POINTS:
+    if outer is not None and is_parallel:
         sch.parallel(outer)
 
 
-def _chunks(sch: s_tir.Schedule, loop: Any, lanes: int) -> tuple[Any, Any]:
-    """Cut a long contiguous loop into equal chunks of about 4096 elements, whole vectors each."""
-    count = int(sch.get(loop).extent)
-    if count < PARALLEL_POINTS:
-        return None, loop
-    chunk = next((c for c in range(4096, 1023, -lanes) if count % c == 0), None)
-    if chunk is None:
-        return None, loop
-    outer, inner = sch.split(loop, [None, chunk])
-    return outer, inner
+def _chunk(count: int, lanes: int) -> int | None:
+    """Return the largest chunk of up to 4096 elements, whole vectors, that divides ``count``."""
+    return next((c for c in range(4096, 1023, -lanes) if count % c == 0), None)

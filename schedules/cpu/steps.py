@@ -52,14 +52,22 @@ def read_steps(func: tirx.PrimFunc, nests: Sequence[Stage]) -> list[Step] | None
     if not nests or not all(s.is_injective or _fold(s) for s in nests):
         return None
     inlined = [s for s in nests if s.is_injective and _recompute(s, nests, func)]
+    outputs = [s for s in nests if s.is_injective and is_parameter(func, s.output)]
     steps = []
     for stage in nests:
         if stage in inlined:
             continue
         found = _fold(stage) if stage.is_reduction else None
         value = found[1] if found else stage.block.body.value
-        steps.append(Step(stage, resolve(value, inlined), found[0] if found else None))
+        # An output computed from another one reads inputs alone: they may share their memory.
+        repeated = [s for s in outputs if stage.is_injective and _shape(s) == _shape(stage)]
+        value = resolve(value, [*inlined, *repeated])
+        steps.append(Step(stage, value, found[0] if found else None))
     return steps
+
+
+def _shape(stage: Stage) -> list[int]:
+    return [extent(v) for v in stage.spatial]
 
 
 def _fold(stage: Stage) -> tuple[Any, Any] | None:

@@ -115,9 +115,8 @@ def test_becomes_vector_arithmetic(name, spec, vector):
 
 
 def _calls(text):
-    return "\n".join(
-        line for line in text.splitlines() if re.search(r"\b(call\w*|bl|jmp|b)\s", line)
-    )
+    jumps = re.compile(r"\b(call\w*|bl|jmp|b)\s")
+    return "\n".join(line for line in text.splitlines() if jumps.search(line))
 
 
 def test_float64_and_other_powers_are_left_alone():
