@@ -24,7 +24,7 @@ from pock_tvm.schedules.cpu.nest import PARALLEL, SERIAL, loop, rewrite, sequenc
 from pock_tvm.schedules.cpu.stages import extent, loads, vectorizable
 from pock_tvm.schedules.cpu.steps import Step
 from pock_tvm.schedules.cpu.vector_loops import PARALLEL_POINTS
-from pock_tvm.schedules.cpu.vectors import over_vectors, pieces, pointwise, vector
+from pock_tvm.schedules.cpu.vectors import over_vectors, pieces, pointwise, simultaneously, vector
 from pock_tvm.targets import TargetSpec
 
 _CHUNK_POINTS = 256
@@ -80,18 +80,47 @@ class ColumnSum:
     def build(self) -> Any:
         """Return the whole nest."""
         shape = [prod(self.lead), self.splits, self.width]
-        sums = tirx.decl_buffer([tirx.const(n, self.index) for n in shape], self.step.dtype, "sums")
+        if self.splits == 1:
+            return loop("t", shape[0], self.index, self._whole, self._kind)
+        sums = self._sums(shape)
 
         def task(t: Any) -> Any:
             lead, split = unravel(t, shape[:2])
             return self._split(sums, lead, split)
 
-        kind = PARALLEL if self.is_parallel else SERIAL
         return sequence(
             tirx.AllocBuffer(sums),
-            loop("t", shape[0] * shape[1], self.index, task, kind),
+            loop("t", shape[0] * shape[1], self.index, task, self._kind),
             pointwise(self.step.shape, self.lanes, self.index, lambda at: self._results(sums, at)),
         )
+
+    @property
+    def _kind(self) -> Any:
+        return PARALLEL if self.is_parallel else SERIAL
+
+    def _sums(self, shape: Sequence[int]) -> Any:
+        return tirx.decl_buffer([tirx.const(n, self.index) for n in shape], self.step.dtype, "sums")
+
+    def _whole(self, lead: Any) -> Any:
+        """Fold, and store, what belongs to one point of the leading axes."""
+        sums, zero = self._sums([1, 1, self.width]), tirx.const(0, self.index)
+        at = unravel(lead, self.lead)
+        return sequence(
+            tirx.AllocBuffer(sums),
+            self._split(sums, lead, zero),
+            over_vectors(
+                self.width,
+                self.lanes,
+                self.index,
+                lambda c, n: simultaneously(
+                    c, n, self.index, at, lambda indices: self._results(sums, indices)
+                ),
+            ),
+        )
+
+    def _place(self, lead: Any, split: Any, column: Any) -> list[Any]:
+        """Return where a sum stands; without splits every task has sums of its own."""
+        return [tirx.const(0, self.index) if self.splits == 1 else lead, split, column]
 
     def _results(self, sums: Any, at: list[Any]) -> list[Any]:
         lead = tirx.const(0, self.index)
@@ -100,7 +129,7 @@ class ColumnSum:
         fold, value = self.step.fold, self.step.identity
         assert fold is not None
         for s in range(self.splits):
-            part = tirx.BufferLoad(sums, [lead, tirx.const(s, self.index), at[-1]])
+            part = tirx.BufferLoad(sums, self._place(lead, tirx.const(s, self.index), at[-1]))
             value = fold(value, part) if s else part
         stores = [tirx.BufferStore(self.step.buffer, value, at)] if self.keeps else []
         for step in self.epilogues:
@@ -118,7 +147,7 @@ class ColumnSum:
             count = tirx.max(least, tirx.const(0, self.index))
 
         def zero(v: Any) -> Any:
-            return tirx.BufferStore(sums, self.step.identity, [lead, split, v])
+            return tirx.BufferStore(sums, self.step.identity, self._place(lead, split, v))
 
         start = over_vectors(
             self.width,
@@ -185,7 +214,7 @@ class ColumnSum:
             return sequence(*vectors(one))
 
         def finish(v: Any) -> Any:
-            place = [lead, split, c + v]
+            place = self._place(lead, split, c + v)
             value = fold(tirx.BufferLoad(sums, place), tirx.BufferLoad(acc, [v]))
             return tirx.BufferStore(sums, value, place)
 

@@ -27,8 +27,8 @@ from pock_tvm.schedules.cpu.vectors import over_vectors, simultaneously
 from pock_tvm.schedules.cpu.whole_sum import WholeSum, is_whole_fold
 from pock_tvm.targets import TargetSpec
 
-_ROW_BYTES = 64 * 1024
-"""Largest row that a sweep may keep per thread."""
+_ROW_BYTES = 256 * 1024
+"""Most that a sweep may keep of a row, per thread; beyond, its tensors are stored whole."""
 
 
 @dataclass
@@ -107,7 +107,12 @@ def _build(func: tirx.PrimFunc, groups: list[Group], index: str, spec: TargetSpe
             if is_parameter(func, s.buffer) or any(user.reads([s]) for user in later)
         ]
         if group.kind == "rows":
-            row = max(prod(s.shape[group.rank :]) for s in group.steps) * 4
+            inner = [
+                prod(s.shape[group.rank :])
+                for s in group.steps
+                if not any(s.buffer.same_as(b) for b in kept)
+            ]
+            row = sum(inner) * 4
             if row > _ROW_BYTES:
                 kept = [s.buffer for s in group.steps]
             nests.append(RowSweep(group.steps, group.rank, kept, index, spec).build())

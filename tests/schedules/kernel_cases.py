@@ -94,13 +94,16 @@ def _poison(shape: list[int], dtype: str) -> np.ndarray:
     return np.full(shape, bad, kind)
 
 
-def run_on_threads(
-    func: tirx.PrimFunc, inputs: Sequence[np.ndarray], threads: int
-) -> list[np.ndarray]:
-    """Run a kernel on a number of worker threads."""
+def run_on_one_and_two_threads(
+    func: tirx.PrimFunc, inputs: Sequence[np.ndarray]
+) -> list[list[np.ndarray]]:
+    """Run a kernel on one worker thread, then on two."""
     configure = tvm.get_global_func("runtime.config_threadpool")
-    configure(1, threads)
+    lib, results = compile_kernel(func), []
     try:
-        return run_kernel(func, inputs)
+        for threads in (1, 2):
+            configure(1, threads)
+            results.append(run_built(lib, func, inputs))
     finally:
         configure(1, 0)
+    return results

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from kernel_cases import assembly, count, fuse_kernel, run_kernel, run_on_threads
+from kernel_cases import assembly, count, fuse_kernel, run_kernel, run_on_one_and_two_threads
 from tvm import relax
 
 from pock_tvm.relay_passes.operators.conv2d import Window, data_grad, weight_grad
@@ -173,5 +173,5 @@ def test_multiply_adds_are_vectors(stride):
 
 def test_threads_do_not_change_values():
     for func, inputs in kernels(Case(28, 28, 48, batch=2)):
-        one, two = run_on_threads(func, inputs, 1), run_on_threads(func, inputs, 2)
+        one, two = run_on_one_and_two_threads(func, inputs)
         np.testing.assert_array_equal(one[0], two[0])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.special
-from kernel_cases import assembly, count, fuse_kernel, run_kernel, run_on_threads
+from kernel_cases import assembly, count, fuse_kernel, run_kernel, run_on_one_and_two_threads
 from tvm import relax, te
 
 R = relax.op
@@ -153,5 +153,5 @@ def test_threads_do_not_change_values(name):
     case = next(c for c in CASES if c.name == name)
     inputs = case.inputs()
     func = fuse_kernel(case.build, *inputs)
-    one, two = run_on_threads(func, inputs, 1), run_on_threads(func, inputs, 2)
+    one, two = run_on_one_and_two_threads(func, inputs)
     np.testing.assert_array_equal(one[0], two[0])
