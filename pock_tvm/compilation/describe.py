@@ -1,0 +1,158 @@
+"""What the artifact will say about itself."""
+
+from typing import Any, cast
+
+from pock_tvm.artifact.description import (
+    ArtifactDescription,
+    EntryName,
+    EntryPoint,
+    Regions,
+    Role,
+    TensorSpec,
+)
+from pock_tvm.compilation.graphs import Graphs
+from pock_tvm.compilation.plan import Plan
+from pock_tvm.frontend import ImportedModel
+from pock_tvm.losses import CrossEntropy, Loss, describe_loss
+from pock_tvm.optimizers import Optimizer, describe_optimizer
+from pock_tvm.relay_passes.append_optimizer import LEARNING_RATE
+from pock_tvm.relay_passes.build_object import BuiltObject
+from pock_tvm.relay_passes.emit_entry_point import entry_symbol
+from pock_tvm.relay_passes.step import Step, live_intervals
+from pock_tvm.targets import TargetSpec
+from pock_tvm.update import UpdateScheme
+
+
+def describe(
+    model: ImportedModel,
+    graphs: Graphs,
+    plan: Plan,
+    built: BuiltObject,
+    spec: TargetSpec,
+    scheme: UpdateScheme,
+    loss: Loss,
+    optimizer: Optimizer,
+) -> ArtifactDescription:
+    """Put together what the manifest, the generated C tables and the trainer need to know."""
+    arena_bytes = max(p.arena_bytes for p in plan.arenas.values())
+    lower_bound = max(p.lower_bound_bytes for p in plan.arenas.values())
+    entries = tuple(
+        EntryPoint(
+            name=cast(EntryName, step.name),
+            symbol=entry_symbol(step.name),
+            kernel_calls=len(step.calls),
+            inputs=step.inputs,
+            outputs=step.outputs,
+        )
+        for step in plan.steps
+    )
+    return ArtifactDescription(
+        target=spec.name,
+        tvm_options=dict(spec.tvm_options),
+        model=model.name,
+        loss=describe_loss(loss),
+        optimizer=describe_optimizer(optimizer),
+        update=scheme.describe(),
+        batch=model.batch,
+        regions=Regions(
+            frozen_bytes=plan.frozen_bytes,
+            state_bytes=plan.state_bytes,
+            trainable_bytes=plan.trainable_bytes,
+            arena_bytes=arena_bytes,
+            workspace_bytes_per_thread=built.workspace_bytes_per_thread,
+            arena_lower_bound_bytes=lower_bound,
+        ),
+        tensors=_tensor_specs(model, graphs, plan, loss),
+        entries=entries,
+        plan=_plan_document(plan),
+    )
+
+
+def _tensor_specs(
+    model: ImportedModel, graphs: Graphs, plan: Plan, loss: Loss
+) -> tuple[TensorSpec, ...]:
+    specs = []
+    for name, value in graphs.values.items():
+        in_state = name in plan.state
+        role: Role = "weight"
+        if name.startswith("constant."):
+            role = "constant"
+        elif name in model.buffers:
+            role = "statistic"
+        specs.append(
+            TensorSpec(
+                name=name,
+                dtype=str(value.dtype),
+                shape=value.shape,
+                region="state" if in_state else "frozen",
+                offset=plan.state[name] if in_state else plan.frozen[name],
+                role=role,
+                trainable=name in graphs.trainable,
+                axes=graphs.axes.get(name),
+            )
+        )
+    tensors = {n: t for step in reversed(plan.steps) for n, t in step.tensors.items()}
+    for name in graphs.slots:
+        tensor = tensors[name]
+        specs.append(
+            TensorSpec(
+                name=name,
+                dtype=tensor.dtype,
+                shape=tensor.shape,
+                region="state",
+                offset=plan.state[name],
+                role="optimizer",
+            )
+        )
+    classes = plan.steps[2].tensors["logits"].shape[-1]
+    for name in dict.fromkeys(n for s in plan.steps for n in (*s.inputs, *s.outputs)):
+        tensor = tensors[name]
+        step = next(s for s in plan.steps if name in (*s.inputs, *s.outputs))
+        is_label = name == "labels" and isinstance(loss, CrossEntropy)
+        specs.append(
+            TensorSpec(
+                name=name,
+                dtype=tensor.dtype,
+                shape=tensor.shape,
+                region="arena",
+                offset=plan.arenas[step.name].offsets[name],
+                role=_role_of(name, step),
+                axes=graphs.axes.get(name),
+                limit=classes if is_label else graphs.limits.get(name),
+                ignore=loss.ignore_index if is_label and isinstance(loss, CrossEntropy) else None,
+            )
+        )
+    return tuple(specs)
+
+
+def _role_of(name: str, step: Step) -> Role:
+    if name in step.outputs:
+        return "output"
+    return {"labels": "label", LEARNING_RATE: "hyper"}.get(name, "input")  # type: ignore[return-value]
+
+
+def _plan_document(plan: Plan) -> dict[str, Any]:
+    """Return every call, tensor, offset and life time, for plan.json."""
+    document = {}
+    for step in plan.steps:
+        offsets, lives = plan.offsets_of(step), live_intervals(step)
+        document[step.name] = {
+            "calls": [
+                {"kernel": c.kernel, "reads": list(c.reads), "writes": list(c.writes)}
+                for c in step.calls
+            ],
+            "tensors": [
+                {
+                    "name": name,
+                    "dtype": t.dtype,
+                    "shape": list(t.shape),
+                    "bytes": t.bytes,
+                    "region": t.region,
+                    "offset": offsets[name],
+                    "live": list(lives.get(name, (0, len(step.calls) - 1))),
+                }
+                for name, t in step.tensors.items()
+                if name in offsets
+            ],
+        }
+    return document

@@ -1,0 +1,99 @@
+"""The entry points of an artifact as lowered graphs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pock_tvm.frontend import ImportedModel
+from pock_tvm.losses import CrossEntropy, Loss
+from pock_tvm.optimizers import Optimizer
+from pock_tvm.relay_passes import pipeline
+from pock_tvm.relay_passes.decompose_batch_norm import Statistics
+from pock_tvm.relay_passes.extract_step import ExtractedStep, extract_step
+from pock_tvm.relay_passes.index_limits import index_limits
+from pock_tvm.relay_passes.step import Region
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The three entry points, lowered, and the tensors that they share."""
+
+    steps: list[ExtractedStep]
+    trainable: tuple[str, ...]
+    statistics: tuple[str, ...]
+    slots: tuple[str, ...]
+    axes: Mapping[str, tuple[int, ...]]
+    limits: Mapping[str, int]
+    values: dict[str, np.ndarray]
+
+    @classmethod
+    def build(
+        cls,
+        model: ImportedModel,
+        loss: Loss,
+        optimizer: Optimizer,
+        trainable: Sequence[str],
+        batch_norm: Statistics,
+        *,
+        keep_gradients: bool,
+    ) -> "Graphs":
+        """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model."""
+        moving = sorted(model.buffers) if batch_norm == "batch" else []
+        known = {n: model.parameters[n] for n in model.buffers if n not in moving}
+        frozen_form = pipeline.canonicalize("frozen", known)(model.mod)
+        train_form = pipeline.canonicalize("batch", known)(model.mod) if moving else frozen_form
+        axes = {
+            str(name): tuple(int(a) for a in value)
+            for name, value in frozen_form["main"].attrs.get("stored_axes", {}).items()
+        }
+        joint = pipeline.train(loss, optimizer, trainable, keep_gradients=keep_gradients)(
+            train_form
+        )
+        updates = [str(n) for n in joint["main"].attrs["updates"]]
+        slots = tuple(n for n in updates if n.startswith("optimizer."))
+        regions: dict[str, Region] = dict.fromkeys(model.parameters, "frozen")
+        regions.update(dict.fromkeys((*trainable, *moving, *slots), "state"))
+        gradients = tuple(f"gradient.{n}" for n in trainable) if keep_gradients else ()
+        measures = ("loss", "correct") if isinstance(loss, CrossEntropy) else ("loss",)
+        lower = pipeline.lower()
+        steps = [
+            extract_step(lower(joint), "train_step", regions, ("loss", *gradients)),
+            extract_step(
+                lower(pipeline.evaluate(loss)(frozen_form)), "evaluate", regions, measures
+            ),
+            extract_step(lower(frozen_form), "predict", regions, ("logits",)),
+        ]
+        steps, constants = _share_constants(steps)
+        values = {
+            name: np.ascontiguousarray(value.transpose(axes[name]) if name in axes else value)
+            for name, value in model.parameters.items()
+        }
+        return cls(
+            steps=steps,
+            trainable=tuple(trainable),
+            statistics=tuple(moving),
+            slots=slots,
+            axes=axes,
+            limits=index_limits(frozen_form),
+            values={**values, **constants},
+        )
+
+
+def _share_constants(
+    steps: list[ExtractedStep],
+) -> tuple[list[ExtractedStep], dict[str, np.ndarray]]:
+    """Give equal constants of the entry points one name."""
+    shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    values: dict[str, np.ndarray] = {}
+    out = []
+    for one in steps:
+        names = {}
+        for name, value in one.constants.items():
+            key = (str(value.dtype), value.shape, value.tobytes())
+            if key not in shared:
+                shared[key] = f"constant.{len(shared)}"
+                values[shared[key]] = value
+            names[name] = shared[key]
+        out.append(replace(one, step=one.step.renamed(names)))
+    return out, values
