@@ -1,0 +1,44 @@
+"""Descriptions; that the graphs do what they describe is shown by the tests of the passes."""
+
+import json
+
+import pytest
+
+from pock_tvm import PockError
+from pock_tvm.losses import CrossEntropy, describe_loss, make_loss
+from pock_tvm.optimizers import SGD, AdamW, describe_optimizer, make_optimizer
+
+
+def test_losses_by_name():
+    assert make_loss("cross_entropy", label_smoothing=0.1) == CrossEntropy(label_smoothing=0.1)
+    assert json.loads(json.dumps(describe_loss(make_loss("mse")))) == {"name": "mse"}
+    assert describe_loss(CrossEntropy())["ignore_index"] == -100
+
+
+def test_optimizers_by_name():
+    assert make_optimizer("sgd", momentum=0.9) == SGD(momentum=0.9)
+    assert describe_optimizer(AdamW())["beta2"] == 0.999
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "slots"),
+    [(SGD(), ()), (SGD(momentum=0.9), ("momentum",)), (AdamW(), ("moment1", "moment2"))],
+)
+def test_slots(optimizer, slots):
+    assert optimizer.slots == slots
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: make_loss("hinge"), "unknown loss 'hinge'; known are cross_entropy, mse"),
+        (lambda: make_loss("mse", label_smoothing=0.1), "has no option among"),
+        (lambda: CrossEntropy(label_smoothing=1.0), "must be in"),
+        (lambda: make_optimizer("lion"), "unknown optimizer 'lion'; known are sgd, adamw"),
+        (lambda: make_optimizer("sgd", beta1=0.9), "has no option among"),
+        (lambda: SGD(nesterov=True), "needs a momentum above 0"),
+    ],
+)
+def test_bad_descriptions(make, message):
+    with pytest.raises(PockError, match=message):
+        make()
