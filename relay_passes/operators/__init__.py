@@ -3,12 +3,14 @@
 from pock_tvm.relay_passes.operators import (
     conv2d,
     cross_entropy,
+    matmul,
     normalization,
     pool2d,
     scatter_add,
 )
 
 LOWERINGS = {
+    "relax.matmul": matmul.legalize_matmul,
     "relax.nn.conv2d": conv2d.legalize_conv2d,
     "relax.nn.group_norm": normalization.legalize_group_norm,
     "relax.nn.layer_norm": normalization.legalize_layer_norm,
@@ -16,4 +18,12 @@ LOWERINGS = {
 }
 """What to hand to ``relax.transform.LegalizeOps``; our own operators bring their lowering along."""
 
-__all__ = ["LOWERINGS", "conv2d", "cross_entropy", "normalization", "pool2d", "scatter_add"]
+__all__ = [
+    "LOWERINGS",
+    "conv2d",
+    "cross_entropy",
+    "matmul",
+    "normalization",
+    "pool2d",
+    "scatter_add",
+]

@@ -119,9 +119,12 @@ def conv2d_data_grad(ct: Tensor, w: Tensor, x_shape: tuple[int, ...], window: Wi
     """
     (sh, sw), (dh, dw), groups = window.strides, window.dilation, window.groups
     top, left, _, _ = window.padding
-    n, h, wd, in_channels = x_shape
+    n, h, wd, _ = x_shape
     kh, kw, per_group, out_channels = _shape(w)
     _, oh, ow, _ = _shape(ct)
+    strided, depthwise = sh > 1 or sw > 1, _is_depthwise(_shape(w), window)
+    if strided and not depthwise and (dh, dw, h % sh, wd % sw) == (1, 1, 0, 0):
+        return _data_grad_by_phases(ct, w, x_shape, window)
     # Spread the cotangent over the grid of x, shifted so that every tap reads inside it.
     up, lead = dh * (kh - 1) - top, dw * (kw - 1) - left
     zero = tirx.const(0, ct.dtype)
@@ -129,7 +132,7 @@ def conv2d_data_grad(ct: Tensor, w: Tensor, x_shape: tuple[int, ...], window: Wi
     def spread(b: Any, i: Any, j: Any, o: Any) -> Any:
         row, col = i - up, j - lead
         inside = tirx.all(row >= 0, row < (oh - 1) * sh + 1, col >= 0, col < (ow - 1) * sw + 1)
-        if sh > 1 or sw > 1:
+        if strided:
             inside = tirx.all(inside, tirx.indexmod(row, sh) == 0, tirx.indexmod(col, sw) == 0)
         return tirx.if_then_else(
             inside, ct[b, tirx.indexdiv(row, sh), tirx.indexdiv(col, sw), o], zero
@@ -139,7 +142,7 @@ def conv2d_data_grad(ct: Tensor, w: Tensor, x_shape: tuple[int, ...], window: Wi
     exact = grid[1:3] == (oh, ow) and (sh, sw, up, lead) == (1, 1, 0, 0)
     ctp = ct if exact else te.compute(grid, spread, name="spread")
     p, q = te.reduce_axis((0, kh), "p"), te.reduce_axis((0, kw), "q")
-    if _is_depthwise(_shape(w), window):
+    if depthwise:
         return te.compute(
             x_shape,
             lambda b, i, j, k: te.sum(
@@ -159,6 +162,60 @@ def conv2d_data_grad(ct: Tensor, w: Tensor, x_shape: tuple[int, ...], window: Wi
             ctp[b, i + (kh - 1 - p) * dh, j + (kw - 1 - q) * dw, channel] * w[p, q, inner, channel],
             axis=[p, q, o],
         )
+
+    name = "conv2d_data_grad" if groups == 1 else "grouped_conv2d_data_grad"
+    return te.compute(x_shape, product, name=name, attrs={"pock.kernel": name})
+
+
+def _data_grad_by_phases(ct: Tensor, w: Tensor, x_shape: tuple[int, ...], window: Window) -> Tensor:
+    """Return the data gradient of a strided convolution without a product with a spread zero.
+
+    Pixels i = s·i' + f of one phase f read the taps p = (f + pad) mod s + s·t alone:
+
+        x̄[n, i, j, c] = Σ ȳ[n, i' + (f + pad) / s - t, …, o] · w[(f + pad) mod s + s·t, …, c, o]
+
+    where taps beyond the kernel count as zero.
+    """
+    (sh, sw), groups = window.strides, window.groups
+    top, left, _, _ = window.padding
+    kh, kw, per_group, out_channels = _shape(w)
+    n, oh, ow, _ = _shape(ct)
+    taps, taps_w = -(-kh // sh), -(-kw // sw)
+    zero = tirx.const(0, ct.dtype)
+
+    # (f + pad) mod s and (f + pad) / s for f < s. TVM 0.27 simplifies (f % 2 + 1) % 2 wrongly.
+    def first_tap(f: Any, pad: int, s: int) -> Any:
+        r = pad % s
+        return tirx.Select(f >= s - r, f + (r - s), f + r)
+
+    def ahead(f: Any, pad: int, s: int) -> Any:
+        one, zero = tirx.const(1, f.ty.dtype), tirx.const(0, f.ty.dtype)
+        return pad // s + tirx.Select(f >= s - pad % s, one, zero)
+
+    def bordered(b: Any, i: Any, j: Any, o: Any) -> Any:
+        row, col = i - (taps - 1), j - (taps_w - 1)
+        inside = tirx.all(row >= 0, row < oh, col >= 0, col < ow)
+        return tirx.if_then_else(inside, ct[b, row, col, o], zero)
+
+    def phase(f: Any, g: Any, t: Any, u: Any, c: Any, o: Any) -> Any:
+        p, q = first_tap(f, top, sh) + t * sh, first_tap(g, left, sw) + u * sw
+        return tirx.if_then_else(tirx.all(p < kh, q < kw), w[p, q, c, o], zero)
+
+    rows = x_shape[1] // sh + (sh - 1 + top) // sh + taps - 1
+    columns = x_shape[2] // sw + (sw - 1 + left) // sw + taps_w - 1
+    ctp = te.compute((n, rows, columns, out_channels), bordered, name="bordered")
+    wp = te.compute((sh, sw, taps, taps_w, per_group, out_channels), phase, name="phases")
+    t, u = te.reduce_axis((0, taps), "t"), te.reduce_axis((0, taps_w), "u")
+    out_per_group = out_channels // groups
+    o = te.reduce_axis((0, out_per_group), "o")
+
+    def product(b: Any, i: Any, j: Any, c: Any) -> Any:
+        f, g = i % sh, j % sw
+        channel = o if groups == 1 else c // per_group * out_per_group + o
+        inner = c if groups == 1 else c % per_group
+        row = i // sh + ahead(f, top, sh) - t + (taps - 1)
+        col = j // sw + ahead(g, left, sw) - u + (taps_w - 1)
+        return te.sum(ctp[b, row, col, channel] * wp[f, g, t, u, inner, channel], axis=[t, u, o])
 
     name = "conv2d_data_grad" if groups == 1 else "grouped_conv2d_data_grad"
     return te.compute(x_shape, product, name=name, attrs={"pock.kernel": name})

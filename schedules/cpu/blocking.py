@@ -115,21 +115,22 @@ def block(c: Contraction, spec: TargetSpec) -> Blocking:
         sum=Sum.cut_to(c.reduced, products if shared else limit),
         packs=packs,
         shared=shared,
-        copies_left=_left_copy(c, itemsize) if group > 1 else "",
+        copies_left=_left_copy(c, group, itemsize),
         parallel=parallel,
     )
 
 
-def _left_copy(c: Contraction, itemsize: int) -> str:
+def _left_copy(c: Contraction, group: int, itemsize: int) -> str:
     """Copy the left operand where its rows share cache sets, or where it has to be computed."""
-    if not c.reduced:
+    if not c.reduced or not c.rows.members:
         return ""
-    walk = (
-        strides(c.left, [c.rows.members[-1], c.reduced[-1].members[-1]]) if c.rows.members else None
-    )
-    if walk is None or not isinstance(c.left, ir.TensorLoad):
-        return "rows" if c.rows.members else ""
+    walk = strides(c.left, [c.rows.members[-1], c.reduced[-1].members[-1]])
+    if not isinstance(c.left, ir.TensorLoad):
+        runs = walk is not None and walk[0][1] == 1 and c.reduced[-1].extent >= 16
+        return "rows" if group > 1 or runs else ""
+    if walk is None or group == 1:
+        return ""
     (row, product) = walk[0]
     if product == 1:
         return "rows" if row * itemsize % 4096 == 0 else ""
-    return "sum" if row == 1 and product * itemsize % 1024 == 0 else ""
+    return "sum" if row == 1 and product * itemsize % 4096 == 0 else ""

@@ -7,8 +7,8 @@ A contraction is a block ``C[…] += left · right``. Each of its axes belongs t
     columns  in C and the right operand     (output channels), the last axis of C among them
     reduced  not in C
 
-Blocks before it are prologues: arithmetic and permutations are inlined into the operands, a padded
-or spread tensor stays. Blocks after it are epilogues, one expression per element of C.
+Blocks before it, paddings among them, are inlined into the operands, unless the kernel returns what
+they write too. Blocks after it are epilogues, one expression per element of C.
 """
 
 from collections.abc import Sequence
@@ -109,7 +109,7 @@ def read_contraction(sch: s_tir.Schedule, spec: TargetSpec) -> Contraction | Non
     params = list(sch.mod["main"].params)
     for rv in (*before, *after):
         block = sch.get(rv)
-        if block.body.buffer not in params and not (rv in before and _is_guarded(block)):
+        if block.body.buffer not in params:
             sch.compute_inline(rv)
     left_over = sch.get_child_blocks(sch.get_sblock("root"))
     names = [sch.get(rv).name_hint for rv in left_over]
@@ -183,12 +183,6 @@ def _is_elementwise(block: Any) -> bool:
     )
 
 
-def _is_guarded(block: Any) -> bool:
-    """Tell whether the block tests its coordinates: a tensor with zeros around or in between."""
-    calls = find(block.body.value, ir.Call)
-    return any(getattr(c.op, "name", "") == "tirx.if_then_else" for c in calls)
-
-
 def _is_sum_of_products(block: Any) -> bool:
     body, init = block.body, block.init
     if not isinstance(body, tirx.BufferStore) or not isinstance(init, tirx.BufferStore):
@@ -244,7 +238,7 @@ def _simplify(expr: Any, axes: Sequence[Axis]) -> Any:
 
 def _guard(expr: Any) -> tuple[Any, Any]:
     """Match ``if_then_else(guard, value, 0)``; the guard is None elsewhere."""
-    if isinstance(expr, ir.Call) and getattr(expr.op, "name", "") == "tirx.if_then_else":
+    if isinstance(expr, ir.Call) and getattr(expr.op, "name", "") == "prim.if_then_else":
         condition, value, other = expr.args
         if isinstance(other, tirx.FloatImm) and other.value == 0:
             return value, condition

@@ -27,7 +27,7 @@ class Core:
     max_vectors: int = 6
     """Widest tile, in vectors."""
 
-    run_bytes: int = 1024
+    run_bytes: int = 512
     """What is read in one go from a large matrix, for the sake of pages and of the prefetcher."""
 
     shared_panel_bytes: int = 512 * 1024
