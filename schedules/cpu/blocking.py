@@ -106,13 +106,17 @@ def block(c: Contraction, spec: TargetSpec) -> Blocking:
     while parallel and chunk > least and tasks() < 2 * spec.cores:
         chunk = max(least, ceil(chunk / 2))
     limit = core.panel_bytes(spec) // (group * width * itemsize)
+    # One or two tiles read nothing again, and LLVM would keep their partial sums in registers from
+    # block to block, which there are too few of.
+    if shared or (not packs and group * min(chunk, units) <= 2 and c.outer_rows.extent == 1):
+        limit = products
     return Blocking(
         tile=tile,
         width=width,
         group=group,
         chunk=ceil(units / ceil(units / chunk)),
         units=units,
-        sum=Sum.cut_to(c.reduced, products if shared else limit),
+        sum=Sum.cut_to(c.reduced, limit),
         packs=packs,
         shared=shared,
         copies_left=_left_copy(c, group, itemsize),
