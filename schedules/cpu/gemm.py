@@ -22,6 +22,7 @@ from tvm import ir, s_tir, tirx
 
 from pock_tvm.schedules.cpu.blocking import Blocking, block
 from pock_tvm.schedules.cpu.contraction import Contraction, read_contraction
+from pock_tvm.schedules.cpu.dot import dot_nest
 from pock_tvm.schedules.cpu.nest import (
     PARALLEL,
     SERIAL,
@@ -44,7 +45,9 @@ def gemm(func: tirx.PrimFunc, spec: TargetSpec) -> s_tir.Schedule | None:
     contraction = read_contraction(sch, spec)
     if contraction is None:
         return None
-    nest = Nest(contraction, block(contraction, spec)).build()
+    nest = dot_nest(contraction, spec)
+    if nest is None:
+        nest = Nest(contraction, block(contraction, spec)).build()
     root = sch.get(sch.get_sblock("root"))
     kept = [b for b in root.alloc_buffers if any(_writes(p, b) for p in contraction.prologues)]
     body = sequence(*contraction.prologues, nest)
