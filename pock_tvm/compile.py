@@ -16,7 +16,7 @@ from pock_tvm.compilation.plan import Plan
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import Loss, make_loss
 from pock_tvm.optimizers import Optimizer, make_optimizer
-from pock_tvm.relay_passes.build_object import build_object
+from pock_tvm.relay_passes.build_object import build_objects
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.share_kernels import share_kernels
 from pock_tvm.schedules import schedule_kernel
@@ -121,16 +121,18 @@ def compile(
     for name, kernel in kernels.items():
         scheduled[name] = schedule_kernel(kernel, spec)
         tell("schedule", len(scheduled), len(kernels))
-    tell("build", 0, 1)
+    tell("build", 0, len(kernels))
     offsets = {step.name: plan.offsets_of(step) for step in plan.steps}
-    built = build_object(plan.steps, offsets, scheduled, spec)
+    built = build_objects(
+        plan.steps, offsets, scheduled, spec, lambda done: tell("build", done, len(kernels))
+    )
     description = describe(model, graphs, plan, built, spec, scheme, loss, optimizer)
     tell("link", 0, 1)
     is_host = spec.name == "host"
     artifact = write_artifact(
         output,
         description,
-        built.object_bytes,
+        built.objects,
         graphs.values,
         spec,
         executable=not is_host if executable is None else executable,

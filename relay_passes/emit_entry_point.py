@@ -7,12 +7,16 @@
         return 0
 
 A failed assertion hands its message to the runtime's error hook and returns -1.
+
+The kernels are called as external functions. They must not be compiled in one module with the entry
+point: TVM tells LLVM that different buffers never alias, which holds inside a kernel but not between
+kernels, whose buffers share the arena; inlined into one function, LLVM reorders their accesses.
 """
 
 from collections.abc import Mapping
 
 from tvm import tirx
-from tvm.ir import Call, Expr, GlobalVar, PointerType, PrimType, StringImm
+from tvm.ir import Expr, PointerType, PrimType, StringImm
 
 from pock_tvm.relay_passes.step import Region, Step
 
@@ -24,15 +28,17 @@ def entry_symbol(name: str) -> str:
     return f"pock_entry_{name}"
 
 
-def emit_entry_point(
-    step: Step, offsets: Mapping[str, int], kernels: Mapping[str, GlobalVar]
-) -> tirx.PrimFunc:
+def kernel_symbol(name: str) -> str:
+    """Return the C symbol of the kernel ``name``."""
+    return f"pock_kernel_{name}"
+
+
+def emit_entry_point(step: Step, offsets: Mapping[str, int]) -> tirx.PrimFunc:
     """Return the host function of ``step``.
 
     Args:
         step: in its final order.
         offsets: byte offset of every tensor in its region.
-        kernels: function of each kernel name.
     """
     pointers = {r: tirx.Var(r, PointerType(PrimType("uint8"), "global")) for r in REGIONS}
     sizes = dict.fromkeys(REGIONS, 1)
@@ -50,11 +56,8 @@ def emit_entry_point(
 
     body: list[tirx.Stmt] = [tirx.DeclBuffer(buffers[r], data=pointers[r]) for r in REGIONS]
     for call in step.calls:
-        code = Call(
-            kernels[call.kernel],
-            [address(name) for name in call.arguments],
-            ret_ty=PrimType("int32"),
-        )
+        addresses = [address(name) for name in call.arguments]
+        code = tirx.call_extern("int32", kernel_symbol(call.kernel), *addresses)
         succeeded = tirx.EQ(code, tirx.const(0, "int32"))
         message = [StringImm(f"{step.name}: kernel {call.kernel} failed")]
         body.append(tirx.AssertStmt(succeeded, StringImm("RuntimeError"), message))

@@ -66,6 +66,8 @@ def lower_kernels() -> tvm.transform.Pass:
             tirx.transform.BF16ComputeLegalize(),
             tirx.transform.NarrowDataType(32),
             s_tir.transform.LoopPartition(),
+            # An expression used twice holds its let bindings twice; vectorizing refuses that.
+            tirx.transform.ConvertSSA(),
             tirx.transform.VectorizeLoop(True),
             tirx.transform.StorageRewrite(),
             s_tir.transform.HoistIfThenElse(),

@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from pock_tvm.errors import BuildError
@@ -22,6 +24,16 @@ HEADERS = ("pock.h", "pock_internal.h", "pock_data.h")
 _FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden")
 _GLIBC = "2.28"
 """The oldest C library that a shared library asks for: that of Debian 10 and Ubuntu 18.10."""
+
+
+def merge_objects(objects: Sequence[bytes], output: Path, zig_target: str) -> None:
+    """Write one relocatable object that holds all of ``objects``."""
+    with tempfile.TemporaryDirectory() as folder:
+        parts = []
+        for i, content in enumerate(objects):
+            parts.append(Path(folder) / f"part{i}.o")
+            parts[-1].write_bytes(content)
+        _run_zig(["-r", "-nostdlib"], zig_target, parts, output)
 
 
 def link_library(
@@ -54,11 +66,15 @@ def link_executable(
 
 
 def _zig_cc(options: list[str], triple: str, inputs: list[Path], output: Path) -> None:
+    flags = [*_FLAGS, *options, f"-I{RUNTIME}", "-lm", "-lpthread"]
+    _run_zig(flags, triple, inputs, output)
+
+
+def _run_zig(options: list[str], triple: str, inputs: list[Path], output: Path) -> None:
     command = [
-        *(sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS, *options),
-        f"-I{RUNTIME}",
+        *(sys.executable, "-m", "ziglang", "cc", "-target", triple),
         *(str(path) for path in inputs),
-        *("-lm", "-lpthread", "-o", str(output)),
+        *(*options, "-o", str(output)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

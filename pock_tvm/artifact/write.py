@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def write_artifact(
     directory: str | os.PathLike[str],
     description: ArtifactDescription,
-    object_bytes: bytes,
+    objects: Sequence[bytes],
     values: Mapping[str, np.ndarray],
     spec: "TargetSpec",
     *,
@@ -39,7 +39,7 @@ def write_artifact(
     Args:
         directory: the artifact's folder; replaced if it holds an artifact already.
         description: what the compiler planned.
-        object_bytes: the relocatable object with the entry points.
+        objects: relocatable objects with the entry points and kernels; ``step.o`` holds them all.
         values: contents of every frozen tensor and of the trainable part of the state, as stored.
         spec: the machine to link for.
         executable: also link the standalone ``pock_train``.
@@ -56,14 +56,14 @@ def write_artifact(
     final = Path(directory).absolute()
     refuse_foreign_folder(final)
     with _replaced_folder(final) as folder:
-        (folder / "step.o").write_bytes(object_bytes)
+        place = (spec.zig_target, tuple(spec.zig_options))
+        link.merge_objects(objects, folder / "step.o", spec.zig_target)
         weights = _write_weights(folder / "weights.safetensors", description, values)
         features = machine.required_features(description.target, description.tvm_options)
         body = manifest.describe(description, features)
         artifact_id = manifest.canonical_sha256({**body, "weights_sha256": weights.sha256})
         _write_sources(folder / "runtime", c_tables(description, artifact_id, weights))
         linked = (folder / "step.o", folder / "runtime" / "pock_artifact.c")
-        place = (spec.zig_target, tuple(spec.zig_options))
         if library:
             link.link_library(*linked, folder / "libpock_model.so", *place)
         if executable:

@@ -16,7 +16,7 @@ from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import CrossEntropy, Loss, describe_loss
 from pock_tvm.optimizers import Optimizer, describe_optimizer
 from pock_tvm.relay_passes.append_optimizer import LEARNING_RATE
-from pock_tvm.relay_passes.build_object import BuiltObject
+from pock_tvm.relay_passes.build_object import BuiltObjects
 from pock_tvm.relay_passes.emit_entry_point import entry_symbol
 from pock_tvm.relay_passes.step import Step, live_intervals
 from pock_tvm.targets import TargetSpec
@@ -27,7 +27,7 @@ def describe(
     model: ImportedModel,
     graphs: Graphs,
     plan: Plan,
-    built: BuiltObject,
+    built: BuiltObjects,
     spec: TargetSpec,
     scheme: UpdateScheme,
     loss: Loss,

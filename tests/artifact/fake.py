@@ -186,7 +186,7 @@ def object_bytes(machine: Machine = HOST) -> bytes:
 def write(directory: Path, machine: Machine = HOST, made: ArtifactDescription | None = None, **kw):
     kw = {"executable": False, "library": machine is HOST, **kw}
     made = made or description(machine)
-    return write_artifact(directory, made, object_bytes(machine), values(), machine, **kw)
+    return write_artifact(directory, made, [object_bytes(machine)], values(), machine, **kw)
 
 
 def samples_ending_right(count: int) -> tuple[np.ndarray, np.ndarray]:
