@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -136,8 +137,13 @@ def _page_aligned(nbytes: int) -> np.ndarray:
 
 
 def _load_library(path: Path) -> ctypes.CDLL:
+    # dlopen knows a library by its path, and would hand out the one that stood there before; under a
+    # name of its own it looks at the file.
     try:
-        library = ctypes.CDLL(str(path))
+        with tempfile.TemporaryDirectory() as folder:
+            alias = Path(folder) / path.name
+            alias.symlink_to(path)
+            library = ctypes.CDLL(str(alias))
     except OSError as error:
         raise ArtifactError(f"cannot load {path}: {error}") from None
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
