@@ -3,8 +3,9 @@
     python -m benchmarks.kernels [--filter REGEX] [--rounds N] [--json FILE]
 
 Each line gives the GFLOP/s of ours and of PyTorch in the best round and the ratio of the times; the
-JSON has the medians too. Both run in this thread, so its processor time is what is measured. Ours carries the epilogue that the
-step fuses into the kernel (bias, batch norm and relu6, the SGD update), PyTorch only the product.
+JSON has the medians too. Both run in this thread, whose processor time is what is measured. Ours
+carries the epilogue that the step fuses into the kernel (bias, batch norm and relu6, the SGD
+update), PyTorch only the product.
 """
 
 import argparse
