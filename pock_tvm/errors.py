@@ -14,7 +14,7 @@ class UnknownNameError(PockError):
 
 
 class UnsupportedModelError(PockError):
-    """The model uses operators that cannot be imported, differentiated or lowered; all are listed."""
+    """The model uses operators that cannot be imported, differentiated or lowered; lists all."""
 
 
 class UnreachableParameterError(PockError):

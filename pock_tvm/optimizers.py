@@ -1,6 +1,7 @@
-"""Optimizers: how a gradient changes a weight. Descriptions only; ``AppendOptimizer`` builds the graph.
+"""Optimizers: how a gradient changes a weight. Descriptions only.
 
-The learning rate is an input of every step, not part of the description.
+``AppendOptimizer`` builds the graph. The learning rate is an input of every step, not part of the
+description.
 """
 
 from dataclasses import asdict, dataclass

@@ -75,9 +75,7 @@ def _rows(bb: relax.BlockBuilder, logits: relax.Expr) -> relax.Expr:
     return bb.emit(reshape(logits, (-1, shape[-1])))
 
 
-def _loss(
-    bb: relax.BlockBuilder, loss: Loss, logits: relax.Expr, labels: relax.Var
-) -> relax.Expr:
+def _loss(bb: relax.BlockBuilder, loss: Loss, logits: relax.Expr, labels: relax.Var) -> relax.Expr:
     if isinstance(loss, CrossEntropy):
         flat = labels if labels.ty.ndim == 1 else bb.emit(reshape(labels, (-1,)))
         return cross_entropy(

@@ -6,11 +6,11 @@ After:   main(parameters…, inputs…, labels, slots…, learning_rate)
          updates = ["name of the parameter that output 1 replaces", …]
 
 An update stands right after its gradient, so that the gradient dies at once. The outputs after the
-loss take over the memory of the parameters that ``updates`` names: ``PlanArena`` gives both the same
-address, and ``ReorderForMemory`` keeps every other reader of the old value before the update.
+loss take over the memory of the parameters that ``updates`` names: ``PlanArena`` gives both the
+same address, and ``ReorderForMemory`` keeps every other reader of the old value before the update.
 
-AdamW's bias corrections are two float64 scalars, cᵢ ← βᵢ·cᵢ + (1 - βᵢ) from 0, which is 1 - βᵢᵗ to the
-last bit but a few; in float32 1 - β₂ would already be wrong in the fifth digit.
+AdamW's bias corrections are two float64 scalars, cᵢ ← βᵢ·cᵢ + (1 - βᵢ) from 0, which is 1 - βᵢᵗ to
+the last bit but a few; in float32 1 - β₂ would already be wrong in the fifth digit.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,7 +56,7 @@ class AppendOptimizer:
         env: dict[relax.Var, relax.Expr] = dict(zip(func.params, params, strict=True))
         outputs = _outputs(func)
         first_gradient = len(outputs) - len(self.trainable)
-        owner = {v: n for v, n in zip(outputs[first_gradient:], self.trainable, strict=True)}
+        owner = dict(zip(outputs[first_gradient:], self.trainable, strict=True))
 
         weights = [by_name[name] for name in self.trainable]
         rate = relax.Var(LEARNING_RATE, relax.TensorType((), weights[0].ty.dtype))
@@ -128,7 +128,8 @@ def _step_of(
 
         def adamw(w: relax.Var, g: relax.Expr) -> relax.Expr:
             names = [slot_name(w.name, slot) for slot in optimizer.slots]
-            call = adamw_step(w, *(slots[n] for n in names), g, rate, corrections, optimizer)
+            m, v = (slots[n] for n in names)
+            call = adamw_step(w, m, v, g, rate, corrections, optimizer)
             return _unpack(bb, call, names, new_slots)
 
         return adamw

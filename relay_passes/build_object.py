@@ -55,7 +55,9 @@ def build_objects(
     target = spec.build()
     target = target.with_host(target)
     lowered, workspace = _lower(kernels, _kernels_called_in_place(steps), target)
-    chunks = [lowered[i : i + KERNELS_PER_OBJECT] for i in range(0, len(lowered), KERNELS_PER_OBJECT)]
+    chunks = [
+        lowered[i : i + KERNELS_PER_OBJECT] for i in range(0, len(lowered), KERNELS_PER_OBJECT)
+    ]
     objects = [_compile([_entry(step, offsets[step.name], target) for step in steps], target)]
     with ThreadPoolExecutor() as pool:
         for done, machine_code in enumerate(pool.map(lambda c: _compile(c, target), chunks), 1):
@@ -75,7 +77,7 @@ def _lower(
         functions[GlobalVar(name)] = func.with_attr("tirx.noalias", name not in in_place)
     mod = tirx.transform.BindTarget(target)(tvm.IRModule(functions))
     # After scheduling, whose rules judge a kernel's cost by the calls in it.
-    mod = ExpandTranscendentals()(mod)
+    mod = ExpandTranscendentals()(mod)  # type: ignore[operator]  # the decorator adds __call__
     mod = lower_kernels()(mod)
     out = [mod[name] for name in kernels]
     return out, max((_workspace_bytes(func) for func in out), default=0)

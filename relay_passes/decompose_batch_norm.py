@@ -66,9 +66,7 @@ def _normalize(call: relax.Call, x_mean: relax.Expr, x_var: relax.Expr) -> relax
     return add(multiply(centered, _channels_first(call, scale)), _channels_first(call, beta))
 
 
-def _batch_statistics(
-    bb: relax.BlockBuilder, call: relax.Call
-) -> tuple[relax.Expr, relax.Expr]:
+def _batch_statistics(bb: relax.BlockBuilder, call: relax.Call) -> tuple[relax.Expr, relax.Expr]:
     """Return mean and biased variance over all axes but the channels'."""
     x = call.args[0]
     axes = [a for a in range(x.ty.ndim) if a != int(call.attrs.axis)]

@@ -9,8 +9,9 @@
 A failed assertion hands its message to the runtime's error hook and returns -1.
 
 The kernels are called as external functions. They must not be compiled in one module with the entry
-point: TVM tells LLVM that different buffers never alias, which holds inside a kernel but not between
-kernels, whose buffers share the arena; inlined into one function, LLVM reorders their accesses.
+point: TVM tells LLVM that different buffers never alias, which holds inside a kernel but not
+between kernels, whose buffers share the arena; inlined into one function, LLVM reorders their
+accesses.
 """
 
 from collections.abc import Mapping
@@ -46,7 +47,8 @@ def emit_entry_point(step: Step, offsets: Mapping[str, int]) -> tirx.PrimFunc:
         if name in offsets:
             sizes[tensor.region] = max(sizes[tensor.region], offsets[name] + tensor.bytes)
     buffers = {
-        r: tirx.decl_buffer((tirx.const(sizes[r], "int64"),), "uint8", f"{r}_bytes") for r in REGIONS
+        r: tirx.decl_buffer((tirx.const(sizes[r], "int64"),), "uint8", f"{r}_bytes")
+        for r in REGIONS
     }
 
     def address(name: str) -> Expr:

@@ -36,7 +36,7 @@ def extract_step(
     regions: Mapping[str, Region],
     outputs: tuple[str, ...],
 ) -> ExtractedStep:
-    """Read ``main`` of ``mod``, in which only ``call_tir`` and ``reshape`` are left.
+    """Read ``main`` of ``mod``, in which only ``call_tir``, ``call_tir_inplace`` and ``reshape`` are left.
 
     Args:
         mod: lowered module.
@@ -74,14 +74,7 @@ class _Extractor:
         public = results[:first] + results[first + len(updates) :]
         renamed = {**replaced, **dict(zip(public, outputs, strict=True))}
         calls = _updates_last(self.calls, replaced)
-        calls = [
-            KernelCall(
-                c.kernel,
-                tuple(renamed.get(t, t) for t in c.reads),
-                tuple(renamed.get(t, t) for t in c.writes),
-            )
-            for c in calls
-        ]
+        calls = [c.renamed(renamed) for c in calls]
         for old, new in renamed.items():
             tensor = self.tensors.pop(old)
             if new not in self.tensors:
@@ -89,7 +82,9 @@ class _Extractor:
         step = Step(name, self.tensors, tuple(calls), tuple(inputs), outputs)
         used = {c.kernel for c in calls}
         kernels = {
-            var.name_hint: self.mod[var] for var in self.mod.get_global_vars() if var.name_hint in used
+            var.name_hint: self.mod[var]
+            for var in self.mod.get_global_vars()
+            if var.name_hint in used
         }
         return ExtractedStep(step, self.constants, kernels)
 
@@ -99,7 +94,7 @@ class _Extractor:
 
     def bind(self, binding: relax.VarBinding) -> None:
         var, value = binding.var, binding.value
-        if is_call_to(value, "relax.call_tir"):
+        if is_call_to(value, "relax.call_tir", "relax.call_tir_inplace"):
             self.tuples[var] = self.call(var, value)
             if isinstance(var.ty, relax.TensorType):
                 self.names[var] = self.tuples[var][0]
@@ -124,7 +119,8 @@ class _Extractor:
         names = [base if len(types) == 1 else f"{base}.{i}" for i in range(len(types))]
         written = [self.declare(n, ty, "arena") for n, ty in zip(names, types, strict=True)]
         reads = tuple(self.operand(f) for f in fields)
-        self.calls.append(KernelCall(kernel, reads, tuple(written)))
+        overwrites = is_call_to(value, "relax.call_tir_inplace")
+        self.calls.append(KernelCall(kernel, reads, tuple(written), overwrites))
         return written
 
     def operand(self, expr: relax.Expr) -> str:
@@ -174,5 +170,7 @@ def _updates_last(calls: list[KernelCall], replaced: Mapping[str, str]) -> list[
             if waiting[later] == 0:
                 heapq.heappush(ready, later)
     if len(order) != len(calls):
-        raise ValueError("an update cannot be made in place: its new value is needed beside the old")
+        raise ValueError(
+            "an update cannot be made in place: its new value is needed beside the old"
+        )
     return order

@@ -4,8 +4,8 @@ Before:  a = arange(0, 128);  m = where(a >= 0, 0, -inf);  y = x + m
 After:   y = x + <constant>
 
 Relax's own ``FoldConstant`` builds one function per operator and skips those without a tensor
-operand (arange, full, broadcast_to), which attention masks are made of. Here the whole constant part
-of the graph is built and run once.
+operand (arange, full, broadcast_to), which attention masks are made of. Here the whole constant
+part of the graph is built and run once.
 """
 
 import tvm
@@ -15,7 +15,7 @@ from tvm.ir import GenericConst
 from pock_tvm.relay_passes.rewrite import bindings_of, rewrite_main, static_shape, substitute
 
 MAX_ELEMENTS = 1 << 22
-"""Larger constants are computed on the device: they would weigh more in the artifact than in time."""
+"""Larger constants are computed on the device: they would weigh more than they take time."""
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldConstants")

@@ -10,7 +10,7 @@ Models that keep TensorFlow's "same" padding export such pads, many of width zer
 import tvm
 from tvm import relax
 
-from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to, rewrite_main
+from pock_tvm.relay_passes.rewrite import is_call_to, rewrite_main
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldPadIntoConv2d")
@@ -55,5 +55,8 @@ def _pads_pixels_with_zero(pad: relax.Call) -> bool:
     widths = [int(v) for v in pad.attrs.pad_width]
     value = float(pad.attrs.pad_value)
     return (
-        len(widths) == 8 and not any(widths[:4]) and value == 0.0 and pad.attrs.pad_mode == "constant"
+        len(widths) == 8
+        and not any(widths[:4])
+        and value == 0.0
+        and pad.attrs.pad_mode == "constant"
     )

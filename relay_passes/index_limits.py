@@ -5,7 +5,6 @@ arrives, against the limits found here.
 """
 
 import tvm
-from tvm import relax
 
 from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to, static_shape
 

@@ -15,7 +15,7 @@ import tvm_ffi
 from tvm import tirx
 
 MAX_STACK_BYTES = 8 * 1024
-"""Well under the smallest thread stack that the runtime creates (64 KiB), nested kernels included."""
+"""Well under the smallest thread stack that the runtime creates (64 KiB), nesting included."""
 
 _ANNOTATION = "disable_lower_builtin"
 

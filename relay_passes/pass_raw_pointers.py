@@ -4,8 +4,8 @@ Before:  def kernel(x: Buffer((n,)), y: Buffer((n,))): body
 After:   def kernel(x: pointer, y: pointer) -> int32: X = decl_buffer(data=x) …; body; return 0
 
 TVM's own calling convention packs DLTensors and checks them at run time; on a device every shape is
-known at compile time and every pointer comes from the arena. ``lower_kernels`` is TVM's CPU lowering
-with this pass in the place of ``MakePackedAPI``.
+known at compile time and every pointer comes from the arena. ``lower_kernels`` is TVM's CPU
+lowering with this pass in the place of ``MakePackedAPI``.
 """
 
 import tvm
@@ -68,7 +68,7 @@ def lower_kernels() -> tvm.transform.Pass:
             s_tir.transform.LoopPartition(),
             # An expression used twice holds its let bindings twice; vectorizing refuses that.
             tirx.transform.ConvertSSA(),
-            tirx.transform.VectorizeLoop(True),
+            tirx.transform.VectorizeLoop(True),  # noqa: FBT003  (TVM's signature)
             tirx.transform.StorageRewrite(),
             s_tir.transform.HoistIfThenElse(),
             tirx.transform.UnrollLoop(),

@@ -29,6 +29,7 @@ from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMa
 from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
 from pock_tvm.relay_passes.operators import LOWERINGS
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
+from pock_tvm.relay_passes.update_touched_rows import UpdateTouchedRows
 
 
 def canonicalize(batch_norm: Statistics, known: Mapping[str, np.ndarray]) -> Pass:
@@ -43,7 +44,9 @@ def canonicalize(batch_norm: Statistics, known: Mapping[str, np.ndarray]) -> Pas
             FoldPadIntoConv2d(),
             DecomposeBatchNorm(batch_norm),
             ConvertToChannelsLast(),
-            relax.transform.BindParams("main", {k: tvm.runtime.tensor(v) for k, v in known.items()}),
+            relax.transform.BindParams(
+                "main", {k: tvm.runtime.tensor(v) for k, v in known.items()}
+            ),
             FoldConstants(),
             SimplifyShapes(),
             relax.transform.EliminateCommonSubexpr(),
@@ -64,6 +67,7 @@ def train(
             SimplifyShapes(),
             relax.transform.EliminateCommonSubexpr(),
             AppendOptimizer(optimizer, trainable, keep_gradients=keep_gradients),
+            UpdateTouchedRows(),
         ],
         name="train",
     )

@@ -5,13 +5,14 @@ value, with its operands already rewritten, and returns the value to bind in its
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeGuard
 
 import tvm
 from tvm import relax
 from tvm.ir import GenericConst
 
 Rule = Callable[[relax.BlockBuilder, relax.Expr], relax.Expr]
-"""(builder, value) -> value; returns its argument to leave it alone, and may emit further bindings."""
+"""(builder, value) -> value; returns its argument to leave it alone, may emit further bindings."""
 
 
 def bindings_of(func: relax.Function) -> Iterator[relax.VarBinding]:
@@ -20,7 +21,7 @@ def bindings_of(func: relax.Function) -> Iterator[relax.VarBinding]:
         yield from block.bindings
 
 
-def is_call_to(expr: relax.Expr, *names: str) -> bool:
+def is_call_to(expr: relax.Expr | None, *names: str) -> TypeGuard[relax.Call]:
     """Tell whether ``expr`` applies one of the operators ``names``."""
     return isinstance(expr, relax.Call) and getattr(expr.op, "name", None) in names
 

@@ -8,7 +8,7 @@ import tvm_ffi
 from tvm import tirx
 
 from pock_tvm.relay_passes.extract_step import ExtractedStep
-from pock_tvm.relay_passes.step import KernelCall, Step
+from pock_tvm.relay_passes.step import Step
 
 MAX_NAME = 40
 
@@ -28,13 +28,13 @@ def share_kernels(
                 shared[key] = f"{_short(name)}_{len(kernels)}"
                 kernels[shared[key]] = func
             renamed[name] = shared[key]
-        calls = (KernelCall(renamed[c.kernel], c.reads, c.writes) for c in one.step.calls)
+        calls = (replace(c, kernel=renamed[c.kernel]) for c in one.step.calls)
         steps.append(replace(one.step, calls=tuple(calls)))
     return steps, kernels
 
 
 def _short(name: str) -> str:
-    """Return ``fused_conv2d1_subtract_add_tir_clip3`` as ``conv2d_subtract_add_clip``, cut at a word."""
+    """Return ``fused_conv2d1_add_tir_clip3`` as ``conv2d_add_clip``, cut at a word."""
     words = [re.sub(r"\d+$", "", w) for w in name.split("_")]
     words = [w for w in words if w not in ("fused", "tir", "")]
     short = words[0] if words else "kernel"

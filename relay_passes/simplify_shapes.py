@@ -52,7 +52,11 @@ class _Simplifier:
             if is_call_to(producer, "relax.reshape"):
                 value = bb.normalize(reshape(producer.args[0], static_shape(value)))
             return _unless_same(value)
-        if is_call_to(value, "relax.astype") and _loses_nothing(producer, value):
+        if (
+            is_call_to(value, "relax.astype")
+            and is_call_to(producer, "relax.astype")
+            and _loses_nothing(producer, value)
+        ):
             value = bb.normalize(relax.op.astype(producer.args[0], value.ty.dtype))
         if is_call_to(value, "relax.broadcast_to", "relax.astype"):
             return _unless_same(value)
@@ -82,11 +86,9 @@ def permutation_of(call: relax.Call) -> tuple[int, ...]:
     return tuple(int(axis) % rank for axis in call.attrs.axes)
 
 
-def _loses_nothing(producer: relax.Expr | None, cast: relax.Call) -> bool:
+def _loses_nothing(first: relax.Call, cast: relax.Call) -> bool:
     """Tell whether the cast before ``cast`` only widened an integer, as importers do to indices."""
-    if not is_call_to(producer, "relax.astype"):
-        return False
-    dtypes = [str(producer.args[0].ty.dtype), str(producer.ty.dtype), str(cast.ty.dtype)]
+    dtypes = [str(first.args[0].ty.dtype), str(first.ty.dtype), str(cast.ty.dtype)]
     return dtypes[0] == dtypes[2] == "int32" and dtypes[1] == "int64"
 
 

@@ -43,11 +43,20 @@ class KernelCall:
     kernel: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    overwrites: bool = False
+    """The kernel writes to one of the tensors that it reads, through the same argument."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """Names of the tensors, inputs first."""
-        return self.reads + self.writes
+        return self.reads if self.overwrites else self.reads + self.writes
+
+    def renamed(self, names: Mapping[str, str]) -> "KernelCall":
+        """Return the same call with tensors under other names; those not listed keep theirs."""
+        reads, writes = (
+            tuple(names.get(n, n) for n in group) for group in (self.reads, self.writes)
+        )
+        return replace(self, reads=reads, writes=writes)
 
 
 @dataclass(frozen=True)
@@ -76,10 +85,7 @@ class Step:
         """Return the same step with tensors under other names."""
         new = {n: names.get(n, n) for n in self.tensors}
         tensors = {new[n]: replace(t, name=new[n]) for n, t in self.tensors.items()}
-        calls = (
-            KernelCall(c.kernel, tuple(new[n] for n in c.reads), tuple(new[n] for n in c.writes))
-            for c in self.calls
-        )
+        calls = (c.renamed(names) for c in self.calls)
         inputs, outputs = (tuple(new[n] for n in ns) for ns in (self.inputs, self.outputs))
         return replace(self, tensors=tensors, calls=tuple(calls), inputs=inputs, outputs=outputs)
 
@@ -94,7 +100,7 @@ def live_intervals(step: Step) -> dict[str, tuple[int, int]]:
     Inputs live from the first call, outputs to the last.
     """
     last_call = max(len(step.calls) - 1, 0)
-    intervals: dict[str, tuple[int, int]] = {name: (0, 0) for name in step.inputs}
+    intervals: dict[str, tuple[int, int]] = dict.fromkeys(step.inputs, (0, 0))
     for time, call in enumerate(step.calls):
         for name in call.arguments:
             if step.in_arena(name):

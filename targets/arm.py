@@ -20,6 +20,6 @@ SPECS = (
         l1_bytes=32 * 1024,
         l2_bytes=1024 * 1024 // 4,
         cores=4,
-        source="Arm Cortex-A72 TRM (48 KB I, 32 KB D, 32 NEON registers); BCM2711: 1 MB L2 for 4 cores",
+        source="Arm Cortex-A72 TRM (32 KB D, 32 NEON registers); BCM2711: 1 MB L2 for 4 cores",
     ),
 )

@@ -137,8 +137,8 @@ def _page_aligned(nbytes: int) -> np.ndarray:
 
 
 def _load_library(path: Path) -> ctypes.CDLL:
-    # dlopen knows a library by its path, and would hand out the one that stood there before; under a
-    # name of its own it looks at the file.
+    # dlopen knows a library by its path, and would hand out the one that stood there before;
+    # under a name of its own it looks at the file.
     try:
         with tempfile.TemporaryDirectory() as folder:
             alias = Path(folder) / path.name

@@ -54,9 +54,13 @@ def _call(module_name: str, function_name: str) -> tuple[object, tuple[object, .
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except ModuleNotFoundError as error:
-        raise UnknownNameError(f"no module {error.name!r} for model {module_name}:{function_name}") from error
+        raise UnknownNameError(
+            f"no module {error.name!r} for model {module_name}:{function_name}"
+        ) from error
     except AttributeError as error:
-        raise UnknownNameError(f"module {module_name!r} has no function {function_name!r}") from error
+        raise UnknownNameError(
+            f"module {module_name!r} has no function {function_name!r}"
+        ) from error
     result = function()
     if not isinstance(result, tuple) or len(result) != 2:
         raise PockError(

@@ -1,4 +1,4 @@
-"""The schemes that a word names: ``full``, ``bias``, ``head``, ``last:N``, a file, or a pattern list.
+"""The schemes that a word names: ``full``, ``bias``, ``head``, ``last:N``, a file, or patterns.
 
 A *block* is what the model repeats: the run of parameters that share a name up to a number, as in
 ``layer.3.`` or ``features.12.``. The *head* is the last module that holds a weight.
@@ -39,8 +39,8 @@ def parse_update(text: str, parameters: Sequence[str]) -> UpdateScheme:
     if "*" in text or "," in text or text in parameters:
         return UpdateScheme(name=text, trainable=tuple(p.strip() for p in text.split(",")))
     raise UnknownNameError(
-        f"unknown update {text!r}; write full, bias, head, last:N, a .toml file, or patterns such as"
-        " 'classifier.*,*.bias'"
+        f"unknown update {text!r}; write full, bias, head, last:N, a .toml file, or patterns such"
+        " as 'classifier.*,*.bias'"
     )
 
 
@@ -58,7 +58,7 @@ def _last_blocks(text: str, parameters: Sequence[str]) -> tuple[str, ...]:
     asked = text.removeprefix("last:").removesuffix(" blocks").strip()
     if not asked.isdigit() or not 1 <= int(asked) <= len(blocks):
         raise UnknownNameError(
-            f"update {text!r}: write last:N with N from 1 to {len(blocks)}, the blocks of this model"
+            f"update {text!r}: write last:N with N from 1 to {len(blocks)}, the model's blocks"
         )
     first = next(i for i, n in enumerate(parameters) if n.startswith(blocks[-int(asked)] + "."))
     return tuple(parameters[first:])

@@ -1,8 +1,8 @@
 """An update scheme: name patterns of the parameters that learn. Data, readable as TOML.
 
-    name = "last block and the head"
-    trainable = ["classifier.*", "*.layer.11.*.bias"]
-    frozen = ["*.embeddings.*"]
+name = "last block and the head"
+trainable = ["classifier.*", "*.layer.11.*.bias"]
+frozen = ["*.embeddings.*"]
 """
 
 import difflib

@@ -1,18 +1,18 @@
 """Convolution and its two gradients, channels last, as loops.
 
 Data is NHWC, weights are HWIO (for ``groups`` > 1 the I axis has ``channels / groups`` entries).
-``relax.nn.conv2d`` keeps its operator and gets this lowering; the gradients are operators of our own.
+``relax.nn.conv2d`` keeps its operator and gets this lowering; the gradients are our operators.
 The block that does the arithmetic carries the annotation ``pock.kernel``; schedules look for it.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from tvm import relax, te, tirx
 
 from pock_tvm.relay_passes.operators.registry import call_operator, register_operator
 
-Tensor = te.Tensor
+Tensor: TypeAlias = te.Tensor
 
 
 @dataclass(frozen=True)
@@ -222,9 +222,9 @@ def _data_grad_by_phases(ct: Tensor, w: Tensor, x_shape: tuple[int, ...], window
 
 
 def conv2d_weight_grad(x: Tensor, ct: Tensor, w_shape: tuple[int, ...], window: Window) -> Tensor:
-    """w̄[p, q, c, o] = Σ over pixels of x[n, i·s + p·d - pad, j·s + q·d - pad, c] · ȳ[n, i, j, o]."""
+    """w̄[p, q, c, o] = Σ_(n, i, j) x[n, i·s + p·d - pad, j·s + q·d - pad, c] · ȳ[n, i, j, o]."""
     (sh, sw), (dh, dw), groups = window.strides, window.dilation, window.groups
-    kh, kw, per_group, out_channels = w_shape
+    _, _, per_group, out_channels = w_shape
     n, oh, ow, _ = _shape(ct)
     xp = pad_pixels(x, window.padding)
     b = te.reduce_axis((0, n), "b")

@@ -1,10 +1,11 @@
 """Optimizer steps that keep state: one pass over memory for the weight and its slots.
 
 ``pock.momentum_step(w, m, g, η) -> (w', m')`` and
-``pock.adamw_step(w, m, v, g, η, c₁, c₂) -> (w', m', v')`` with cᵢ = 1 - βᵢᵗ. A step without state is
-ordinary arithmetic, so that it can fuse with the kernel that makes the gradient.
+``pock.adamw_step(w, m, v, g, η, c₁, c₂) -> (w', m', v')`` with cᵢ = 1 - βᵢᵗ. A step without state
+is ordinary arithmetic, so that it can fuse with the kernel that makes the gradient.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm import relax, te, tirx
@@ -17,9 +18,9 @@ def te_momentum_step(
     w: te.Tensor, m: te.Tensor, g: te.Tensor, rate: te.Tensor, options: SGD
 ) -> list[te.Tensor]:
     """Return the new weight and momentum."""
+    const = _constants_of(w)
 
     def step(*i: Any) -> tuple[Any, Any]:
-        const = lambda value: tirx.const(value, w.dtype)  # noqa: E731  (one use, one line)
         decayed = g(*i) + const(options.weight_decay) * w(*i) if options.weight_decay else g(*i)
         moment = const(options.momentum) * m(*i) + decayed
         direction = decayed + const(options.momentum) * moment if options.nesterov else moment
@@ -39,9 +40,9 @@ def te_adamw_step(
     options: AdamW,
 ) -> list[te.Tensor]:
     """Return the new weight and both moments."""
+    const = _constants_of(w)
 
     def step(*i: Any) -> tuple[Any, Any, Any]:
-        const = lambda value: tirx.const(value, w.dtype)  # noqa: E731  (one use, one line)
         grad = g(*i)
         moment1 = const(options.beta1) * m(*i) + const(1 - options.beta1) * grad
         moment2 = const(options.beta2) * v(*i) + const(1 - options.beta2) * grad * grad
@@ -51,6 +52,10 @@ def te_adamw_step(
         return decayed - scale * moment1 / (root + const(options.eps)), moment1, moment2
 
     return list(te.compute(w.shape, step, name="adamw_step"))
+
+
+def _constants_of(w: te.Tensor) -> Callable[[float], Any]:
+    return lambda value: tirx.const(value, w.dtype)
 
 
 def _infer_momentum(call: relax.Call) -> relax.TupleType:
@@ -71,7 +76,9 @@ def _legalize_momentum(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         weight_decay=float(a["weight_decay"]),
     )
     return bb.call_te(
-        lambda *xs: te_momentum_step(*xs, options), *call.args, primfunc_name_hint="momentum_step"
+        lambda w, m, g, rate: te_momentum_step(w, m, g, rate, options),
+        *call.args,
+        primfunc_name_hint="momentum_step",
     )
 
 
@@ -84,16 +91,16 @@ def _legalize_adamw(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         weight_decay=float(a["weight_decay"]),
     )
     return bb.call_te(
-        lambda *xs: te_adamw_step(*xs, options), *call.args, primfunc_name_hint="adamw_step"
+        lambda w, m, v, g, rate, c1, c2: te_adamw_step(w, m, v, g, rate, c1, c2, options),
+        *call.args,
+        primfunc_name_hint="adamw_step",
     )
 
 
 MOMENTUM_STEP = register_operator(
     "pock.momentum_step", infer_type=_infer_momentum, legalize=_legalize_momentum
 )
-ADAMW_STEP = register_operator(
-    "pock.adamw_step", infer_type=_infer_adamw, legalize=_legalize_adamw
-)
+ADAMW_STEP = register_operator("pock.adamw_step", infer_type=_infer_adamw, legalize=_legalize_adamw)
 
 
 def momentum_step(

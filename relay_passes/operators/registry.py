@@ -22,12 +22,12 @@ def register_operator(name: str, *, infer_type: InferType, legalize: Legalize) -
     Args:
         name: full name, ``pock.<snake_case>``.
         infer_type: call -> TensorType (or TupleType) of the output.
-        legalize: (block builder, call) -> expression over ``call_tir``, usually ``bb.call_te(...)``.
+        legalize: (block builder, call) -> expression over ``call_tir``, often ``bb.call_te(...)``.
     """
     tvm.ir._ffi_api.RegisterOp(name, infer_type.__doc__ or name)
     op = Op.get(name)
     op.set_attr("FInferType", lambda call, _bb: infer_type(call))
-    op.set_attr("FPurity", True)
+    op.set_attr("FPurity", True)  # noqa: FBT003  (TVM's signature)
     op.set_attr("FLegalize", legalize)
     return op
 
