@@ -36,7 +36,7 @@ def extract_step(
     regions: Mapping[str, Region],
     outputs: tuple[str, ...],
 ) -> ExtractedStep:
-    """Read ``main`` of ``mod``, in which only ``call_tir``, ``call_tir_inplace`` and ``reshape`` are left.
+    """Read ``main`` of ``mod``, in which only calls of kernels and ``reshape`` are left.
 
     Args:
         mod: lowered module.

@@ -5,7 +5,9 @@ from pock_tvm.relay_passes.operators import (
     cross_entropy,
     matmul,
     normalization,
+    optimizer_steps,
     pool2d,
+    row_update,
     scatter_add,
 )
 
@@ -24,6 +26,8 @@ __all__ = [
     "cross_entropy",
     "matmul",
     "normalization",
+    "optimizer_steps",
     "pool2d",
+    "row_update",
     "scatter_add",
 ]
