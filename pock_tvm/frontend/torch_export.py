@@ -82,7 +82,8 @@ def import_program(
                 program, keep_params_as_input=True, unwrap_unit_return_tuple=True
             )
     except Exception as error:
-        raise UnsupportedModelError(f"TVM cannot import {name}: {_first_line(error)}") from error
+        lacking = _unsupported_operators(error, program, prefix) or _first_line(error)
+        raise UnsupportedModelError(f"TVM cannot import {name}: {lacking}") from error
 
     specs = program.graph_signature.input_specs
     originals = {
@@ -156,6 +157,23 @@ def _resize_batch(x: torch.Tensor, batch: int) -> torch.Tensor:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def _unsupported_operators(
+    error: Exception, program: torch.export.ExportedProgram, prefix: str
+) -> str | None:
+    """List the operators that the importer names in its error, each with the modules it is in."""
+    if "Unsupported function types" not in str(error):
+        return None
+    places: dict[str, dict[str, None]] = {}
+    for node in program.graph.nodes:
+        name = getattr(node.target, "__name__", "")
+        if node.op == "call_function" and f"'{name}'" in str(error):
+            stack = list((node.meta.get("nn_module_stack") or {}).values())
+            path = (stack[-1][0] if stack else "").removeprefix(prefix.rstrip("."))
+            places.setdefault(name, {})[path.lstrip(".") or "the model itself"] = None
+    listed = [f"{name} (in {', '.join(paths)})" for name, paths in places.items()]
+    return f"its importer lacks {'; '.join(listed)}" if listed else None
 
 
 def _drop_dropout(program: torch.export.ExportedProgram) -> None:
