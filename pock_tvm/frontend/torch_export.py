@@ -6,6 +6,7 @@ batch normalization are given back their names here, since a training step may u
 """
 
 import inspect
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -165,14 +166,16 @@ def _unsupported_operators(
     """List the operators that the importer names in its error, each with the modules it is in."""
     if "Unsupported function types" not in str(error):
         return None
-    places: dict[str, dict[str, None]] = {}
+    listing = str(error).partition("Unsupported function types")[2]
+    places: dict[str, dict[str, None]] = {n: {} for n in re.findall(r"'([^']+)'", listing)}
     for node in program.graph.nodes:
         name = getattr(node.target, "__name__", "")
-        if node.op == "call_function" and f"'{name}'" in str(error):
+        if node.op == "call_function" and name in places:
             stack = list((node.meta.get("nn_module_stack") or {}).values())
-            path = (stack[-1][0] if stack else "").removeprefix(prefix.rstrip("."))
-            places.setdefault(name, {})[path.lstrip(".") or "the model itself"] = None
-    listed = [f"{name} (in {', '.join(paths)})" for name, paths in places.items()]
+            path = (stack[-1][0] if stack else "").removeprefix(prefix.rstrip(".")).lstrip(".")
+            places[name][path or "the model itself"] = None
+    # An operator that the importer itself made of others stands in no module.
+    listed = [f"{n} (in {', '.join(paths)})" if paths else n for n, paths in places.items()]
     return f"its importer lacks {'; '.join(listed)}" if listed else None
 
 

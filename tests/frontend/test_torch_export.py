@@ -1,0 +1,115 @@
+"""Importing PyTorch: names, layouts, dropout, statistics, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pock_tvm.errors import BatchError, PockError, UnknownNameError, UnsupportedModelError
+from pock_tvm.frontend import load_model
+from pock_tvm.frontend.torch_export import import_file, import_module
+
+
+class Net(nn.Module):
+    """A convolution, batch norm, in-place dropout and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.5, inplace=True)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        y = self.drop(torch.relu(self.norm(self.stem(pixels))))
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def imported():
+    torch.manual_seed(0)
+    net = Net().train()
+    model = import_module(net, (torch.zeros(1, 3, 8, 8),), 2, "net")
+    return net, model
+
+
+def test_tensors_keep_their_names_and_values(imported) -> None:
+    net, model = imported
+    state = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert set(model.parameters) == set(state)
+    for name, value in state.items():
+        np.testing.assert_array_equal(model.parameters[name], value.numpy())
+
+
+def test_running_statistics_are_known_as_buffers(imported) -> None:
+    assert imported[1].buffers == {"norm.running_mean", "norm.running_var"}
+
+
+def test_inputs_have_the_names_of_forward_and_the_asked_batch(imported) -> None:
+    (spec,) = imported[1].inputs
+    assert (spec.name, spec.shape, spec.dtype) == ("pixels", (2, 3, 8, 8), "float32")
+    assert imported[1].batch == 2
+
+
+def test_the_module_stays_in_the_mode_it_was_in(imported) -> None:
+    assert imported[0].training
+
+
+def test_no_dropout_and_no_multiplication_by_zero_is_left(imported) -> None:
+    text = imported[1].mod.script()
+    assert "dropout" not in text
+    assert "R.multiply" not in text
+
+
+def test_token_ids_become_int32() -> None:
+    net = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, 2))
+    model = import_module(net, (torch.zeros(1, 3, dtype=torch.int64),), 2, "net")
+    assert model.inputs[0].dtype == "int32"
+
+
+def test_a_pt2_file_is_imported_with_its_own_batch(tmp_path) -> None:
+    program = torch.export.export(Net().eval(), (torch.zeros(2, 3, 8, 8),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    model = import_file(tmp_path / "net.pt2", 2)
+    assert "head.weight" in model.parameters
+    with pytest.raises(BatchError, match="exported for batches of 2, not 4"):
+        import_file(tmp_path / "net.pt2", 4)
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path) -> None:
+    (tmp_path / "net.pt2").write_bytes(b"not a program")
+    with pytest.raises(PockError, match=r"net\.pt2 is not an exported program"):
+        import_file(tmp_path / "net.pt2", 2)
+    with pytest.raises(PockError, match="no such file"):
+        import_file(tmp_path / "other.pt2", 2)
+
+
+class Block(nn.Module):
+    def __init__(self, operator) -> None:
+        super().__init__()
+        self.linear, self.operator = nn.Linear(8, 8), operator
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.operator(self.linear(x))
+
+
+def test_all_operators_that_cannot_be_imported_are_listed_with_their_modules() -> None:
+    net = nn.Sequential(Block(lambda x: torch.prod(x, 1, keepdim=True) * x), Block(torch.erfinv))
+    with pytest.raises(UnsupportedModelError, match=r"prod.dim_int \(in 0\)") as caught:
+        import_module(net, (torch.zeros(1, 8),), 2, "net")
+    assert "erfinv.default (in 1)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reference, message",
+    [
+        ("zoo:mobilnet_v2", "did you mean 'mobilenet_v2'"),
+        ("no_such_module:build", "no module 'no_such_module'"),
+        ("small_net:no_such_function", "no function 'no_such_function'"),
+        ("just-a-word", "write a .pt2 file, package.module:function, or zoo:NAME"),
+    ],
+)
+def test_a_reference_that_names_nothing(reference, message) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        load_model(reference, 2)
