@@ -9,6 +9,7 @@ from pock_tvm.relay_passes.operators import (
     pool2d,
     row_update,
     scatter_add,
+    take,
 )
 
 LOWERINGS = {
@@ -17,6 +18,7 @@ LOWERINGS = {
     "relax.nn.group_norm": normalization.legalize_group_norm,
     "relax.nn.layer_norm": normalization.legalize_layer_norm,
     "relax.nn.rms_norm": normalization.legalize_rms_norm,
+    "relax.take": take.legalize_take,
 }
 """What to hand to ``relax.transform.LegalizeOps``; our own operators bring their lowering along."""
 
@@ -30,4 +32,5 @@ __all__ = [
     "pool2d",
     "row_update",
     "scatter_add",
+    "take",
 ]
