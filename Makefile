@@ -33,7 +33,7 @@ check: $(INSTALLED)
 # pip's own configuration decides where torch comes from; a CPU build is taken where one is at hand.
 $(INSTALLED): pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'
-	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo 'then: apt install python3-venv' >&2; exit 1; }
 	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_FLAGS) -e '.[dev]'
 	@touch $@
 
