@@ -44,7 +44,7 @@ def substitute(expr: relax.Expr, env: Mapping[relax.Var, relax.Expr]) -> relax.E
         return relax.TupleGetItem(source, expr.index)
     if isinstance(expr, relax.Call):
         args = [substitute(a, env) for a in expr.args]
-        return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
+        return relax.Call(expr.op, args, expr.attrs, expr.ty_args, expr.span)
     return expr
 
 

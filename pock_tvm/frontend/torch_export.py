@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from torch.export.graph_signature import InputKind
 from tvm import IRModule, relax
-from tvm.relax.frontend.torch import from_exported_program
+from tvm.ir import SourceName, Span
+from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
 from pock_tvm.frontend.model import ImportedModel, InputSpec
+from pock_tvm.relay_passes.rewrite import bindings_of, rewrite_main
 
 _BATCH_NORM = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
 _DROPOUT = ("dropout", "dropout_", "feature_dropout", "alpha_dropout", "native_dropout")
@@ -79,8 +81,14 @@ def import_program(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            mod = from_exported_program(
-                program, keep_params_as_input=True, unwrap_unit_return_tuple=True
+            program = program.run_decompositions()
+            importer = ExportedProgramImporter()
+            mod = importer.from_exported_program(
+                program,
+                keep_params_as_input=True,
+                unwrap_unit_return_tuple=True,
+                no_bind_return_tuple=False,
+                custom_convert_map=None,
             )
     except Exception as error:
         lacking = _unsupported_operators(error, program, prefix) or _first_line(error)
@@ -100,7 +108,13 @@ def import_program(
     user_inputs = [s.arg.name for s in specs if s.kind == InputKind.USER_INPUT]
     statistics = _batch_norm_statistics(program, originals)
     new_names = dict(zip(user_inputs, input_names or user_inputs, strict=True))
-    main = _name_parameters(mod["main"], originals, new_names, statistics)
+    modules = {
+        value: _module_path(node, prefix)
+        for node, value in importer.env.items()
+        if isinstance(value, relax.Var)
+    }
+    main = _mark_origins(mod["main"], [modules.get(b.var) for b in bindings_of(mod["main"])])
+    main = _name_parameters(main, originals, new_names, statistics)
     count = len(main.params) - len(user_inputs)
     parameters = {v.name: np.array(tensors[v.name]) for v in main.params[:count]}
     return ImportedModel(
@@ -171,12 +185,40 @@ def _unsupported_operators(
     for node in program.graph.nodes:
         name = getattr(node.target, "__name__", "")
         if node.op == "call_function" and name in places:
-            stack = list((node.meta.get("nn_module_stack") or {}).values())
-            path = (stack[-1][0] if stack else "").removeprefix(prefix.rstrip(".")).lstrip(".")
-            places[name][path or "the model itself"] = None
+            places[name][_module_path(node, prefix)] = None
     # An operator that the importer itself made of others stands in no module.
     listed = [f"{n} (in {', '.join(paths)})" if paths else n for n, paths in places.items()]
     return f"its importer lacks {'; '.join(listed)}" if listed else None
+
+
+def _module_path(node: torch.fx.Node, prefix: str) -> str:
+    """Return the path of the module that a node was exported from."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = stack[-1][0] if stack else ""
+    return path.removeprefix(prefix.rstrip(".")).lstrip(".") or "the model itself"
+
+
+def _mark_origins(func: relax.Function, modules: Sequence[str | None]) -> relax.Function:
+    """Give every call a span that names its module; errors about operators show it.
+
+    Args:
+        func: the imported function.
+        modules: module path of each binding; None where several bindings make one exported
+            operator, all but the last of them.
+    """
+    by_order = []
+    path = "the model itself"
+    for module in reversed(modules):
+        path = module or path
+        by_order.append(path)
+
+    def mark(_bb: relax.BlockBuilder, value: relax.Expr) -> relax.Expr:
+        span = Span(SourceName(by_order.pop()), 0, 0, 0, 0)
+        if isinstance(value, relax.Call):
+            return relax.Call(value.op, value.args, value.attrs, value.ty_args, span)
+        return value
+
+    return rewrite_main(IRModule({"main": func}), mark)["main"]
 
 
 def _drop_dropout(program: torch.export.ExportedProgram) -> None:
@@ -231,7 +273,7 @@ def _name_parameters(
                 if stat not in stats:
                     stats[stat] = relax.Var(stat, args[i].ty)
                 args[i] = stats[stat]
-            return relax.Call(call.op, args, call.attrs, call.ty_args)
+            return relax.Call(call.op, args, call.attrs, call.ty_args, call.span)
 
         def visit_var_(self, var: relax.Var) -> relax.Expr:
             return self.replace(var, super().visit_var_(var))

@@ -105,7 +105,11 @@ def require_rules(
     for binding, _ in walked:
         name = called_name(binding.value)
         if name and vjp_rule(name) is None:
-            place = origins.get(binding.var.name) or _place(binding, main, value_of)
+            place = (
+                origins.get(binding.var.name)
+                or _module(binding.value)
+                or _place(binding, main, value_of)
+            )
             missing.setdefault(name, []).append(place)
     if missing:
         listed = "; ".join(f"{name} ({', '.join(places)})" for name, places in missing.items())
@@ -113,6 +117,11 @@ def require_rules(
             f"no derivative is known for {listed}: freeze the parameters that come before, "
             "or add a rule in relay_passes/vjp/"
         )
+
+
+def _module(value: relax.Expr) -> str | None:
+    """Return the module that the importer noted in the span of a call."""
+    return f"in {value.span.source_name.name}" if value.span else None
 
 
 def _place(

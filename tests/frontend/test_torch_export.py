@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import pock_tvm
 from pock_tvm.errors import BatchError, PockError, UnknownNameError, UnsupportedModelError
 from pock_tvm.frontend import load_model
 from pock_tvm.frontend.torch_export import import_file, import_module
@@ -113,3 +114,11 @@ def test_all_operators_that_cannot_be_imported_are_listed_with_their_modules() -
 def test_a_reference_that_names_nothing(reference, message) -> None:
     with pytest.raises(UnknownNameError, match=message):
         load_model(reference, 2)
+
+
+def test_all_operators_without_a_derivative_are_listed_with_their_modules(tmp_path) -> None:
+    net = nn.Sequential(Block(lambda x: torch.cumprod(x, 1)), Block(lambda x: torch.topk(x, 8)[0]))
+    model = import_module(net, (torch.zeros(1, 8),), 2, "net")
+    with pytest.raises(UnsupportedModelError, match=r"relax.cumprod \(in 0\); relax.topk \(in 1\)"):
+        pock_tvm.compile(model, tmp_path / "net")
+    assert not (tmp_path / "net").exists()
