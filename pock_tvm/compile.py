@@ -87,7 +87,7 @@ def compile(
         update: what learns: ``full``, ``bias``, ``head``, ``last:N``, patterns, a scheme.
         loss: name or description.
         optimizer: name or description.
-        batch_norm: ``frozen`` keeps the running statistics; ``batch`` normalizes with the batch's
+        batch_norm: ``frozen`` keeps the running statistics; ``train`` normalizes with the batch's
             and updates them, as PyTorch does in train mode.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
         executable: link the standalone program too; by default only for other machines.

@@ -2,7 +2,7 @@
 
 Before:  y = batch_norm(x, γ, β, mean, var)[0]
 After:   y = (x - mean) · (γ · rsqrt(var + ε)) + β                    statistics="frozen"
-         y = (x - μ) · (γ · rsqrt(σ² + ε)) + β, with μ, σ² of the batch    statistics="batch"
+         y = (x - μ) · (γ · rsqrt(σ² + ε)) + β, with μ, σ² of the batch    statistics="train"
 
 Fine-tuning keeps the statistics of pre-training by default: small batches would spoil them. With
 batch statistics the running ones are updated as PyTorch does, mean ← (1 - m)·mean + m·μ and the
@@ -21,7 +21,7 @@ from tvm.relax.op import add, mean, multiply, reshape, rsqrt, subtract
 
 from pock_tvm.relay_passes.rewrite import is_call_to, rewrite_main, static_shape
 
-Statistics = Literal["frozen", "batch"]
+Statistics = Literal["frozen", "train"]
 
 
 @tvm.transform.module_pass(opt_level=0, name="DecomposeBatchNorm")

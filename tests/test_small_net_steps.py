@@ -23,9 +23,9 @@ CASES = {
     "smoothed, momentum, batch norm": (
         CrossEntropy(label_smoothing=0.1, ignore_index=3),
         SGD(momentum=0.9),
-        "batch",
+        "train",
     ),
-    "adamw, batch norm": (CrossEntropy(), AdamW(beta1=0.8, weight_decay=0.1), "batch"),
+    "adamw, batch norm": (CrossEntropy(), AdamW(beta1=0.8, weight_decay=0.1), "train"),
 }
 
 
@@ -66,7 +66,7 @@ def test_five_steps_follow_pytorch(name, tmp_path):
         labels = generator.standard_normal((small_net.BATCH, small_net.CLASSES), "float32")
 
     module, _ = small_net.build()
-    module.train(batch_norm == "batch")
+    module.train(batch_norm == "train")
     reference = _torch_optimizer(optimizer, module.parameters())
     with Trainer(tmp_path / "net", threads=2) as trainer:
         for _ in range(5):

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @click.option("--ignore-index", type=int, help="cross_entropy: the label to skip; default -100.")
 @click.option(
     "--batch-norm",
-    type=click.Choice(["frozen", "batch"]),
+    type=click.Choice(["frozen", "train"]),
     default="frozen",
     show_default=True,
     help="Normalize with the running statistics, or with the batch's and update the running ones.",

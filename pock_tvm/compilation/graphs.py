@@ -39,10 +39,10 @@ class Graphs:
         keep_gradients: bool,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model."""
-        moving = sorted(model.buffers) if batch_norm == "batch" else []
+        moving = sorted(model.buffers) if batch_norm == "train" else []
         known = {n: model.parameters[n] for n in model.buffers if n not in moving}
         frozen_form = pipeline.canonicalize("frozen", known)(model.mod)
-        train_form = pipeline.canonicalize("batch", known)(model.mod) if moving else frozen_form
+        train_form = pipeline.canonicalize("train", known)(model.mod) if moving else frozen_form
         axes = {
             str(name): tuple(int(a) for a in value)
             for name, value in frozen_form["main"].attrs.get("stored_axes", {}).items()

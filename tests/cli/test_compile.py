@@ -56,10 +56,10 @@ def test_momentum_reaches_the_optimizer(monkeypatch, pock, tmp_path):
     with pytest.raises(ZeroDivisionError):
         pock(
             *("--debug", "compile", "small_net:build", "-o", tmp_path / "net", "--momentum", 0.9),
-            *("--nesterov", "--batch-norm", "batch", "--executable"),
+            *("--nesterov", "--batch-norm", "train", "--executable"),
         )
     assert (seen["optimizer"].momentum, seen["optimizer"].nesterov) == (0.9, True)
-    assert (seen["batch_norm"], seen["executable"]) == ("batch", True)
+    assert (seen["batch_norm"], seen["executable"]) == ("train", True)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def torch_batch_norm(arguments, training: bool):
     return [t.numpy() for t in ((y, mean, var) if training else (y,))]
 
 
-@pytest.mark.parametrize("statistics, training", [("frozen", False), ("batch", True)])
+@pytest.mark.parametrize("statistics, training", [("frozen", False), ("train", True)])
 def test_matches_torch(statistics, training) -> None:
     before = main_of(batch_norm, SHAPES)
     after = check_pass(DecomposeBatchNorm(statistics), before, same_values=False)
@@ -35,7 +35,7 @@ def test_matches_torch(statistics, training) -> None:
 
 
 def test_names_the_statistics_it_updates() -> None:
-    after = DecomposeBatchNorm("batch")(main_of(batch_norm, SHAPES))
+    after = DecomposeBatchNorm("train")(main_of(batch_norm, SHAPES))
     assert list(after["main"].attrs["running_statistics"]) == ["mean", "var"]
 
 
