@@ -1,0 +1,1 @@
+"""Measurements: run as ``python -m benchmarks.<name>`` from the repository's root."""

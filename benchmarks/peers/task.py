@@ -1,0 +1,105 @@
+"""What is timed: one training step of one model, the same for every system."""
+
+import functools
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model, a batch, what learns, and how.
+
+    Attributes:
+        model: a zoo name, or ``package.module:function`` as for ``pock compile``.
+        batch: samples in one step.
+        update: what ``pock compile --update`` takes.
+        optimizer: ``sgd`` or ``adamw``.
+        learning_rate: of every step.
+        threads: for every system.
+    """
+
+    model: str
+    batch: int
+    update: str
+    optimizer: str
+    learning_rate: float
+    threads: int
+
+    @property
+    def reference(self) -> str:
+        """Return the model as the front end names it."""
+        return self.model if ":" in self.model else f"zoo:{self.model}"
+
+    @functools.cached_property
+    def built(self) -> tuple[Any, tuple[Any, ...]]:
+        """Return the module, with the same weights each time, and its example inputs."""
+        from pock_tvm.frontend.zoo import build_zoo_model
+
+        if self.reference.startswith("zoo:"):
+            return build_zoo_model(self.reference.removeprefix("zoo:"))
+        module, _, function = self.model.partition(":")
+        built: tuple[Any, tuple[Any, ...]] = getattr(importlib.import_module(module), function)()
+        return built
+
+    def import_builder(self) -> None:
+        """Import the code that builds the model, without building it."""
+        if not self.reference.startswith("zoo:"):
+            importlib.import_module(self.model.partition(":")[0])
+            return
+        import transformers
+
+        import pock_tvm.frontend.zoo  # noqa: F401  imported for its memory
+
+        for name in ("MobileNetV2ForImageClassification", "DistilBertForSequenceClassification"):
+            getattr(transformers, name)  # transformers imports a model's code when it is asked for
+
+    def samples(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return one batch of random inputs, and the label 0 or 1 for each sample."""
+        _, (example, *_) = self.built
+        generator = np.random.default_rng(0)
+        shape = (self.batch, *example.shape[1:])
+        if example.dtype.is_floating_point:
+            inputs = generator.standard_normal(shape).astype("float32")
+        else:
+            inputs = generator.integers(0, 40, shape).astype("int32")  # every vocabulary has these
+        return inputs, generator.integers(0, 2, self.batch).astype("int32")
+
+    def trainable(self) -> tuple[str, ...]:
+        """Return the names of the parameters that learn."""
+        from pock_tvm.update import parse_update
+
+        names = [name for name, _ in self.built[0].named_parameters()]
+        return parse_update(self.update, names).select(names)
+
+
+class System(ABC):
+    """Something that trains; made once, stepped many times."""
+
+    name: str
+
+    @abstractmethod
+    def __init__(self, task: Task, folder: Path) -> None:
+        """Get ready to step; ``folder`` holds what may be kept between processes."""
+
+    @abstractmethod
+    def step(self) -> float:
+        """Do one optimizer step and return its loss."""
+
+    def planned_bytes(self) -> int | None:
+        """Return the bytes that the system says it needs, None where it does not say."""
+        return None
+
+    @classmethod
+    @abstractmethod
+    def load_libraries(cls, task: Task) -> None:
+        """Import what stepping needs, so that libraries do not count as the system's memory."""
+
+    @classmethod
+    def for_memory(cls, task: Task, folder: Path) -> "System":
+        """Make the system with nothing beside it in the process, to measure its memory."""
+        return cls(task, folder)

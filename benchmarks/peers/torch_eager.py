@@ -1,0 +1,54 @@
+"""PyTorch eager at its best setting: channels last for pictures, fused optimizer, no dropout."""
+
+from pathlib import Path
+
+from benchmarks.peers.task import System, Task
+
+
+class TorchEager(System):
+    """``loss.backward()`` and a fused optimizer; batch norm frozen by eval mode."""
+
+    name = "torch"
+
+    def __init__(self, task: Task, folder: Path) -> None:
+        import torch
+
+        torch.set_num_threads(task.threads)
+        module, _ = task.built
+        learns = set(task.trainable())
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(name in learns)
+        inputs, labels = (torch.tensor(a) for a in task.samples())
+        self.inputs = inputs if inputs.is_floating_point() else inputs.long()
+        self.labels = labels.long()
+        self.module = module.eval()
+        if inputs.ndim == 4:
+            self.module = self.module.to(memory_format=torch.channels_last)
+            self.inputs = self.inputs.to(memory_format=torch.channels_last)
+        chosen = [p for p in module.parameters() if p.requires_grad]
+        rule = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[task.optimizer]
+        self.optimizer = rule(chosen, lr=task.learning_rate, fused=True)
+
+    def step(self) -> float:
+        """Do one step; gradients are released first, as PyTorch does by default."""
+        import torch
+
+        self.optimizer.zero_grad(set_to_none=True)
+        output = self.module(self.inputs)
+        loss = torch.nn.functional.cross_entropy(getattr(output, "logits", output), self.labels)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    @classmethod
+    def load_libraries(cls, task: Task) -> None:
+        """Import PyTorch and the model's code, and do one tiny step, which loads the rest."""
+        import torch
+
+        import pock_tvm.update  # noqa: F401  imported for its memory
+
+        task.import_builder()
+        tiny = torch.nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(tiny.parameters(), lr=0.0, fused=True)
+        tiny(torch.zeros(1, 1)).sum().backward()
+        optimizer.step()

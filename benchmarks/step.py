@@ -1,0 +1,165 @@
+"""Time one training step against peers: same weights, same batch, interleaved, in one run.
+
+    python -m benchmarks.step --model mobilenet_v2 --batch 1 --threads 1 --against torch
+
+Prints one JSON line per system: ``system, model, batch, update, optimizer, threads, step_ms`` (the
+median), ``peak_bytes, loss, ratio`` and the machine. Systems take turns, A B A B, after the same
+number of warm-up steps, so that all see the machine's drift; ``ratio`` is the median of the
+quotients of neighbouring steps, ours over the peer's. ``loss`` is that of the last step; the run
+fails where two systems differ by more than 1e-3 of it.
+
+Peak memory comes from a fresh process per system: the high-water mark of its resident set over
+three steps, less what was resident once the libraries were loaded. So it holds weights, optimizer
+state and transients, and no libraries.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import json
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import SYSTEMS, Task
+
+RESULTS = Path(__file__).parent / "results"
+MEMORY_STEPS = 3
+
+
+def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
+    """Run the benchmark and return its rows."""
+    options = _parse(arguments)
+    task = Task(
+        options.model,
+        options.batch,
+        options.update,
+        options.optimizer,
+        options.learning_rate,
+        options.threads,
+    )
+    names = ["pock", *[n for n in options.against.split(",") if n]]
+    unknown = sorted(set(names) - set(SYSTEMS))
+    if unknown:
+        sys.exit(f"unknown systems {unknown}; known are {', '.join(SYSTEMS)}")
+    with tempfile.TemporaryDirectory() as folder:
+        if options.measure_memory_of:
+            sys.stdout.write(json.dumps(_memory(options.measure_memory_of, task, options.folder)))
+            return []
+        rows = _timed(names, task, Path(folder), options.steps, options.warmup)
+        for row in rows:
+            row.update(_memory_in_fresh_process(row["system"], options, folder))
+    for row in rows:
+        print(json.dumps(row), flush=True)
+    if options.save:
+        RESULTS.mkdir(exist_ok=True)
+        today = datetime.datetime.now(tz=datetime.timezone.utc).date()
+        model = re.sub(r"\W+", "-", options.model)
+        path = RESULTS / f"{today}-{_core()}-{model}.jsonl"
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    return rows
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", required=True, help="zoo name, or package.module:function")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--update", default="full", help="full, bias, head, last:N, SCHEME.toml")
+    parser.add_argument("--optimizer", choices=["sgd", "adamw"], default="sgd")
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--against", default="torch", help="systems, separated by commas")
+    parser.add_argument("--steps", type=int, default=15, help="timed steps of each system")
+    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--save", action="store_true", help="append the rows to benchmarks/results")
+    parser.add_argument("--measure-memory-of", choices=list(SYSTEMS), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def _timed(
+    names: list[str], task: Task, folder: Path, steps: int, warmup: int
+) -> list[dict[str, Any]]:
+    # A module that one system trains must not be another's: each gets a task, and builds its own.
+    systems = [SYSTEMS[name](dataclasses.replace(task), folder) for name in names]
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    losses = dict.fromkeys(names, 0.0)
+    for turn in range(warmup + steps):
+        for system in systems:
+            begin = time.perf_counter()
+            losses[system.name] = system.step()
+            if turn >= warmup:
+                seconds[system.name].append(time.perf_counter() - begin)
+    ours = losses["pock"]
+    for name, loss in losses.items():
+        if abs(loss - ours) > 1e-3 * abs(ours):
+            sys.exit(f"{name} ends at loss {loss}, pock at {ours}: they do not do the same work")
+    return [
+        {
+            "system": system.name,
+            "model": task.model,
+            "batch": task.batch,
+            "update": task.update,
+            "optimizer": task.optimizer,
+            "threads": task.threads,
+            "step_ms": round(1e3 * statistics.median(seconds[system.name]), 3),
+            "step_ms_min": round(1e3 * min(seconds[system.name]), 3),
+            "step_ms_max": round(1e3 * max(seconds[system.name]), 3),
+            "loss": losses[system.name],
+            "ratio": _ratio(seconds["pock"], seconds[system.name]),
+            "planned_bytes": system.planned_bytes(),
+            "core": _core(),
+            "machine": platform.machine(),
+        }
+        for system in systems
+    ]
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 3)
+
+
+def _core() -> str:
+    from pock_tvm.targets import get_target
+
+    return get_target("host").core
+
+
+def _memory_in_fresh_process(name: str, options: argparse.Namespace, folder: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.step", "--measure-memory-of", name]
+    for option in ("model", "batch", "update", "optimizer", "threads", "learning_rate"):
+        command += [f"--{option.replace('_', '-')}", str(getattr(options, option))]
+    command += ["--folder", folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"measuring the memory of {name} failed: {done.stderr.strip()[-300:]}")
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
+
+
+def _memory(name: str, task: Task, folder: Path) -> dict[str, int]:
+    """Return the peak of the resident set over some steps, less that of the libraries."""
+    SYSTEMS[name].load_libraries(task)
+    before = _status_bytes("VmRSS")
+    system = SYSTEMS[name].for_memory(task, folder)
+    for _ in range(MEMORY_STEPS):
+        system.step()
+    return {"peak_bytes": _status_bytes("VmHWM") - before}
+
+
+def _status_bytes(field: str) -> int:
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    match = re.search(rf"^{field}:\s+(\d+) kB", text, re.M)
+    assert match, f"/proc/self/status has no {field}"
+    return 1024 * int(match.group(1))
+
+
+if __name__ == "__main__":
+    main()
