@@ -15,6 +15,7 @@
 
 #define PATH_BYTES 4096
 #define CHUNK_BYTES 16384
+#define RELEASE_BYTES (1u << 20) /* read a mapping in pieces of this size, and give each back */
 #define NUMBER_WIDTH 20 /* digits of the largest uint64 */
 
 /* ---- the weights file ---- */
@@ -42,6 +43,29 @@ void pock_unmap_file(const void *mapping, size_t bytes) {
   if (mapping) munmap((void *)(uintptr_t)mapping, bytes);
 }
 
+/* The pages come from the file again when they are read again; until then they take no memory. */
+static void release_pages(const unsigned char *from, size_t bytes) {
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)from / page * page;
+  (void)madvise((void *)start, (uintptr_t)from + bytes - start, MADV_DONTNEED);
+}
+
+static void hash_mapping(pock_sha256 *hash, const unsigned char *from, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += RELEASE_BYTES) {
+    size_t piece = bytes - at < RELEASE_BYTES ? bytes - at : RELEASE_BYTES;
+    pock_sha256_add(hash, from + at, piece);
+    release_pages(from + at, piece);
+  }
+}
+
+/* Without the release, the trainable weights would lie in memory twice. */
+static void copy_mapping(unsigned char *to, const unsigned char *from, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += RELEASE_BYTES) {
+    size_t piece = bytes - at < RELEASE_BYTES ? bytes - at : RELEASE_BYTES;
+    memcpy(to + at, from + at, piece);
+    release_pages(from + at, piece);
+  }
+}
+
 static int check_weights(pock_session *session, const char *path, const void *mapping, size_t bytes, int verify) {
   if (bytes != pock_artifact.weights_bytes)
     return pock_fail(session, POCK_ERROR_FILE, "%s has %llu bytes, not %llu: truncated, or of another artifact", path,
@@ -50,7 +74,7 @@ static int check_weights(pock_session *session, const char *path, const void *ma
   pock_sha256 hash;
   uint8_t digest[32];
   pock_sha256_start(&hash);
-  pock_sha256_add(&hash, mapping, bytes);
+  hash_mapping(&hash, mapping, bytes);
   pock_sha256_end(&hash, digest);
   if (memcmp(digest, pock_artifact.weights_sha256, sizeof digest))
     return pock_fail(session, POCK_ERROR_FILE, "%s does not have the SHA-256 of this artifact's weights: damaged, or of another artifact",
@@ -72,7 +96,7 @@ int pock_open(pock_session *session, const char *weights, void *state, void *are
       session->mapping = (void *)(uintptr_t)mapping;
       session->mapping_bytes = bytes;
       uint64_t trainable = pock_artifact.trainable_bytes;
-      if (trainable) memcpy(state, frozen + pock_artifact.frozen_bytes, trainable);
+      copy_mapping(state, frozen + pock_artifact.frozen_bytes, trainable);
       if (pock_artifact.state_bytes > trainable)
         memset((unsigned char *)state + trainable, 0, pock_artifact.state_bytes - trainable);
       return POCK_OK;
