@@ -21,6 +21,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
 from pock_tvm.frontend.model import ImportedModel, InputSpec
+from pock_tvm.frontend.padding_rows import freeze_padding_rows, padding_rows
 from pock_tvm.relay_passes.rewrite import bindings_of, rewrite_main
 
 _BATCH_NORM = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
@@ -115,6 +116,7 @@ def import_program(
     }
     main = _mark_origins(mod["main"], [modules.get(b.var) for b in bindings_of(mod["main"])])
     main = _name_parameters(main, originals, new_names, statistics)
+    main = freeze_padding_rows(main, padding_rows(program, originals))
     count = len(main.params) - len(user_inputs)
     parameters = {v.name: np.array(tensors[v.name]) for v in main.params[:count]}
     return ImportedModel(

@@ -9,6 +9,7 @@ from pock_tvm.relay_passes.operators import (
     pool2d,
     row_update,
     scatter_add,
+    stop_gradient,
     take,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "pool2d",
     "row_update",
     "scatter_add",
+    "stop_gradient",
     "take",
 ]

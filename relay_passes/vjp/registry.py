@@ -19,6 +19,7 @@ The cotangent is a variable or a constant; of an operator with several outputs i
 
 NON_DIFFERENTIABLE = frozenset(
     {
+        "pock.stop_gradient",
         "relax.ceil",
         "relax.eye_like",
         "relax.floor",
@@ -30,7 +31,7 @@ NON_DIFFERENTIABLE = frozenset(
         "relax.zeros_like",
     }
 )
-"""Operators on floats whose derivative is zero wherever it exists.
+"""Operators on floats whose derivative is zero wherever it exists, or is meant to be.
 
 Comparisons, argmax and the like need no entry: no gradient flows through an integer or a boolean.
 Nor do arange, zeros or one_hot: they have no float operand.

@@ -48,9 +48,9 @@ def build_model(name: str) -> Model:
         torch.manual_seed(0)
         if name == "distilbert":
             module, _ = build_zoo_model(name)
-            return Model(
-                name, module.eval(), torch.randint(0, 30522, (2, 128)), torch.tensor([0, 1])
-            )
+            tokens = torch.randint(0, 30522, (2, 128))
+            tokens[1, 100:] = 0  # padding, whose embedding does not learn
+            return Model(name, module.eval(), tokens, torch.tensor([0, 1]))
         pictures, labels = torch.randn(2, 3, 224, 224), torch.randint(0, 1000, (2,))
         return Model(name, _mobilenet_v2(name), pictures, labels)
 
