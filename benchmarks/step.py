@@ -6,7 +6,7 @@ Prints one JSON line per system: ``system, model, batch, update, optimizer, thre
 median), ``peak_bytes, loss, ratio`` and the machine. Systems take turns, A B A B, after the same
 number of warm-up steps, so that all see the machine's drift; ``ratio`` is the median of the
 quotients of neighbouring steps, ours over the peer's. ``loss`` is that of the last step. The run
-fails where two systems differ by more than 1e-4 in the loss of the first two steps, that is before
+fails where two systems differ by more than 1e-5 in the loss of the first two steps, that is before
 and after an update; later ones may drift apart, as any two float32 runs of a deep ReLU net do.
 
 Peak memory comes from a fresh process per system: the high-water mark of its resident set over
@@ -100,7 +100,7 @@ def _timed(
                 seconds[system.name].append(time.perf_counter() - begin)
     for name in names:
         for theirs, ours in zip(losses[name][:2], losses["pock"][:2], strict=True):
-            if abs(theirs - ours) > 1e-4 * abs(ours):
+            if abs(theirs - ours) > 1e-5 * abs(ours):
                 sys.exit(f"{name} has loss {theirs}, pock {ours}: they do not do the same work")
     return [
         {
