@@ -15,7 +15,7 @@ import tvm_ffi
 from tvm import tirx
 
 MAX_STACK_BYTES = 8 * 1024
-"""Well under the smallest thread stack that the runtime creates (64 KiB), nesting included."""
+"""A kernel holds few of them at once, on threads that the runtime gives stacks of 512 KiB."""
 
 _ANNOTATION = "disable_lower_builtin"
 

@@ -71,7 +71,7 @@ def _list_schedule(step: Step) -> list[KernelCall]:
     ready = {time for time, count in enumerate(waiting) if count == 0}
     order: list[KernelCall] = []
     while ready:
-        # Ready sets stay small (a few dozen), so scanning beats keeping a heap up to date.
+        # What a call frees changes as other readers run: the keys of a heap would go stale.
         best = min(ready, key=lambda time: (growth(time), time))
         ready.remove(best)
         call = step.calls[best]
