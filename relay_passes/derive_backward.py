@@ -13,7 +13,7 @@ convolutions, no batch_norm) and before anything is legalized.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import tvm
@@ -42,7 +42,6 @@ class DeriveBackward:
 
     Args:
         trainable: parameters of ``main``, by name or position; the gradients keep their order.
-        origins: variable name -> module path in the user's model, for error messages.
 
     Raises:
         UnknownNameError: ``main`` has no such parameter.
@@ -50,17 +49,14 @@ class DeriveBackward:
         UnreachableParameterError: a trainable parameter does not influence the loss.
     """
 
-    def __init__(
-        self, trainable: Sequence[str | int], origins: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, trainable: Sequence[str | int]) -> None:
         self.trainable = tuple(trainable)
-        self.origins = dict(origins or {})
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Differentiate ``main``; other functions stay as they are."""
         out = mod.clone()
         main = copy_with_new_vars(mod["main"])
-        out["main"] = _differentiate(main, _select(main, self.trainable), self.origins)
+        out["main"] = _differentiate(main, _select(main, self.trainable))
         return out
 
 
@@ -72,9 +68,7 @@ def _select(main: relax.Function, trainable: Sequence[str | int]) -> list[relax.
     return [by_name[n] if isinstance(n, str) else main.params[n] for n in trainable]
 
 
-def _differentiate(
-    main: relax.Function, trainable: list[relax.Var], origins: Mapping[str, str]
-) -> relax.Function:
+def _differentiate(main: relax.Function, trainable: list[relax.Var]) -> relax.Function:
     (block,) = main.body.blocks
     bindings = list(block.bindings)
     value_of = {binding.var: binding.value for binding in bindings}
@@ -92,7 +86,7 @@ def _differentiate(
         raise ValueError(f"the first output must be a scalar loss, not {loss.ty}")
 
     walked = paths(bindings, trainable, loss)
-    require_rules(walked, main, value_of, origins)
+    require_rules(walked, main, value_of)
     bb = relax.BlockBuilder()
     with bb.function("main", list(main.params), attrs=dict(main.attrs or {})):
         with bb.dataflow():

@@ -98,18 +98,13 @@ def require_rules(
     walked: list[Step],
     main: relax.Function,
     value_of: Mapping[relax.Var, relax.Expr],
-    origins: Mapping[str, str],
 ) -> None:
     """Raise one error that lists all operators that lack a rule, and where each of them stands."""
     missing: dict[str, list[str]] = {}
     for binding, _ in walked:
         name = called_name(binding.value)
         if name and vjp_rule(name) is None:
-            place = (
-                origins.get(binding.var.name)
-                or _module(binding.value)
-                or _place(binding, main, value_of)
-            )
+            place = _module(binding.value) or _place(binding, main, value_of)
             missing.setdefault(name, []).append(place)
     if missing:
         listed = "; ".join(f"{name} ({', '.join(places)})" for name, places in missing.items())
