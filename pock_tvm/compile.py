@@ -1,8 +1,8 @@
 """From a trained model to an artifact that learns: the whole pipeline as one function."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from pock_tvm.artifact.load import Artifact
 from pock_tvm.artifact.write import refuse_foreign_folder, write_artifact
+from pock_tvm.clipping import Clipping, make_clipping
 from pock_tvm.compilation.describe import describe
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.plan import Plan
@@ -33,6 +34,8 @@ class CompiledModel:
 
     artifact: Artifact
     compile_s: float
+    clipping_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Arena of a step with and without clipping, and what is between; empty without any."""
 
     def report(self) -> dict[str, Any]:
         """Return the byte counts and sizes that ``pock compile --json`` prints."""
@@ -49,6 +52,8 @@ class CompiledModel:
             "target": description.target,
             "batch": description.batch,
             "update": description.update.get("name"),
+            "optimizer": dict(description.optimizer),
+            "clipping": dict(self.clipping_bytes) or None,
             "arena_bytes": resident + regions.arena_bytes,
             "arena_lower_bound_bytes": resident + regions.arena_lower_bound_bytes,
             "transient_bytes": regions.arena_bytes,
@@ -73,6 +78,7 @@ def compile(
     update: str | UpdateScheme = "full",
     loss: str | Loss = "cross_entropy",
     optimizer: str | Optimizer = "sgd",
+    clip: str | Clipping | None = None,
     batch_norm: Statistics = "frozen",
     keep_gradients: bool = False,
     executable: bool | None = None,
@@ -85,8 +91,10 @@ def compile(
         output: folder to write; an artifact that is there already is replaced.
         target: machine that will train, by name or as data.
         update: what learns: ``full``, ``bias``, ``head``, ``last:N``, patterns, a scheme.
-        loss: name or description.
-        optimizer: name or description.
+        loss: name, ``name:option=value,…``, or description.
+        optimizer: the same.
+        clip: bound of the gradients, ``value:1.0``, ``tensor-norm:1.0``, ``global-norm:1.0``; the
+            last keeps all gradients until the last one is there.
         batch_norm: ``frozen`` keeps the running statistics; ``train`` normalizes with the batch's
             and updates them, as PyTorch does in train mode.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
@@ -104,6 +112,7 @@ def compile(
     spec = get_target(target) if isinstance(target, str) else target
     loss = make_loss(loss) if isinstance(loss, str) else loss
     optimizer = make_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
+    clipping = make_clipping(clip) if isinstance(clip, str) else clip
     learnable = [name for name in model.parameters if name not in model.buffers]
     scheme = parse_update(update, learnable) if isinstance(update, str) else update
     trainable = scheme.select(learnable)
@@ -111,7 +120,13 @@ def compile(
 
     tell("derive", 0, 1)
     graphs = Graphs.build(
-        model, loss, optimizer, trainable, batch_norm, keep_gradients=keep_gradients
+        model,
+        loss,
+        optimizer,
+        trainable,
+        batch_norm,
+        clipping=clipping,
+        keep_gradients=keep_gradients,
     )
     tell("plan", 0, 1)
     steps, kernels = share_kernels(graphs.steps)
@@ -126,7 +141,7 @@ def compile(
     built = build_objects(
         plan.steps, offsets, scheduled, spec, lambda done: tell("build", done, len(kernels))
     )
-    description = describe(model, graphs, plan, built, spec, scheme, loss, optimizer)
+    description = describe(model, graphs, plan, built, spec, scheme, loss, optimizer, clipping)
     tell("link", 0, 1)
     is_host = spec.name == "host"
     artifact = write_artifact(
@@ -139,4 +154,8 @@ def compile(
         library=is_host,
     )
     tell("link", 1, 1)
-    return CompiledModel(artifact=artifact, compile_s=time.perf_counter() - started)
+    return CompiledModel(
+        artifact=artifact,
+        compile_s=time.perf_counter() - started,
+        clipping_bytes=plan.clipping_bytes(graphs),
+    )

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from pock_tvm.errors import UnknownNameError
+from pock_tvm.named_options import build, require, split_reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +19,10 @@ class CrossEntropy:
     """Samples with this label count for nothing."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise UnknownNameError(
-                f"label smoothing is {self.label_smoothing}; it must be in [0, 1)"
-            )
+        require(
+            0.0 <= self.label_smoothing < 1.0,
+            f"label smoothing is {self.label_smoothing}; it must be in [0, 1)",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +39,13 @@ LOSSES: dict[str, type[CrossEntropy] | type[MeanSquaredError]] = {
 
 
 def make_loss(name: str, **options: Any) -> Loss:
-    """Build a loss by name.
+    """Build a loss by name, or from ``name:option=value,…``.
 
     Raises:
         UnknownNameError: no loss has that name, or it has no such option.
     """
-    if name not in LOSSES:
-        raise UnknownNameError(f"unknown loss {name!r}; known are {', '.join(LOSSES)}")
-    try:
-        return LOSSES[name](**options)
-    except TypeError:
-        raise UnknownNameError(f"loss {name!r} has no option among {sorted(options)}") from None
+    name, written = split_reference(name)
+    return build("loss", LOSSES, name, {**written, **options})
 
 
 def describe_loss(loss: Loss) -> dict[str, Any]:

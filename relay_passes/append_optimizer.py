@@ -5,23 +5,26 @@ After:   main(parameters…, inputs…, labels, slots…, learning_rate)
              -> (loss, running statistics…, new weights…, new slots…)
          updates = ["name of the parameter that output 1 replaces", …]
 
-An update stands right after its gradient, so that the gradient dies at once. The outputs after the
-loss take over the memory of the parameters that ``updates`` names: ``PlanArena`` gives both the
-same address, and ``ReorderForMemory`` keeps every other reader of the old value before the update.
-
-AdamW's bias corrections are two float64 scalars, cᵢ ← βᵢ·cᵢ + (1 - βᵢ) from 0, which is 1 - βᵢᵗ to
-the last bit but a few; in float32 1 - β₂ would already be wrong in the fifth digit.
+gradient -> transforms (clipping, …) -> update. An update stands right after its gradient, so that
+the gradient dies at once, unless a transform needs all of them: then the updates follow the last
+gradient. The outputs after the loss take over the memory of the parameters that ``updates`` names:
+``PlanArena`` gives both the same address, and ``ReorderForMemory`` keeps every other reader of the
+old value before the update.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tvm
 from tvm import relax
-from tvm.relax.op import add, multiply, subtract
 
-from pock_tvm.optimizers import AdamW, Optimizer
-from pock_tvm.relay_passes.operators.optimizer_steps import adamw_step, momentum_step
-from pock_tvm.relay_passes.rewrite import bindings_of, substitute
+from pock_tvm.optimizers import Optimizer
+from pock_tvm.relay_passes.gradient_transforms import GradientTransform
+from pock_tvm.relay_passes.operators.optimizer_steps import (
+    advance_shared,
+    step_scalars,
+    update_weight,
+)
+from pock_tvm.relay_passes.rewrite import bindings_of, static_shape, substitute
 
 LEARNING_RATE = "learning_rate"
 
@@ -38,14 +41,22 @@ class AppendOptimizer:
     Args:
         optimizer: what to append.
         trainable: names of the parameters whose gradients ``main`` returns, in order.
-        keep_gradients: also return the gradients, after everything else (for debugging).
+        transforms: what happens to the gradients first, in order.
+        keep_gradients: also return the gradients as they were derived, after everything else (for
+            debugging).
     """
 
     def __init__(
-        self, optimizer: Optimizer, trainable: Sequence[str], *, keep_gradients: bool = False
+        self,
+        optimizer: Optimizer,
+        trainable: Sequence[str],
+        *,
+        transforms: Sequence[GradientTransform] = (),
+        keep_gradients: bool = False,
     ) -> None:
         self.optimizer = optimizer
         self.trainable = tuple(trainable)
+        self.transforms = tuple(transforms)
         self.keep_gradients = keep_gradients
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
@@ -59,38 +70,110 @@ class AppendOptimizer:
         owner = dict(zip(outputs[first_gradient:], self.trainable, strict=True))
 
         weights = [by_name[name] for name in self.trainable]
-        rate = relax.Var(LEARNING_RATE, relax.TensorType((), weights[0].ty.dtype))
-        slots = _slot_parameters(self.optimizer, weights)
-        statistics = [str(n) for n in (func.attrs or {}).get("running_statistics", [])]
-        new_weights: dict[str, relax.Expr] = {}
-        new_slots: dict[str, relax.Expr] = {}
-
+        updates = _Updates(self.optimizer, weights, self.transforms)
         bb = relax.BlockBuilder()
         attrs = dict(func.attrs or {})
-        with bb.function("main", [*params, *slots.values(), rate], attrs=attrs):
+        with bb.function("main", [*params, *updates.parameters], attrs=attrs):
             with bb.dataflow():
-                step = _step_of(self.optimizer, bb, slots, rate, new_slots)
+                updates.begin(bb)
                 for binding in bindings_of(func):
                     if isinstance(binding.value, relax.Tuple):
                         continue  # the old result
                     env[binding.var] = bb.emit(substitute(binding.value, env))
                     if binding.var in owner:
-                        name = owner[binding.var]
-                        new_weights[name] = step(by_name[name], env[binding.var])
+                        updates.add(bb, owner[binding.var], env[binding.var])
                 for var, name in owner.items():
-                    if name not in new_weights:  # a gradient that is a parameter or a constant
-                        new_weights[name] = step(by_name[name], substitute(var, env))
+                    if name not in updates.seen:  # a gradient that is a parameter or a constant
+                        updates.add(bb, name, substitute(var, env))
                 results = [substitute(v, env) for v in outputs[:first_gradient]]
-                results += [new_weights[n] for n in self.trainable]
-                results += list(new_slots.values())
+                results += [updates.new_weights[n] for n in self.trainable]
+                results += list(updates.new_slots.values())
                 if self.keep_gradients:
                     results += [substitute(v, env) for v in outputs[first_gradient:]]
                 result = bb.emit_output(relax.Tuple(results))
             bb.emit_func_output(result)
-        updates = [*statistics, *self.trainable, *new_slots]
+        statistics = [str(n) for n in (func.attrs or {}).get("running_statistics", [])]
+        replaced = [*statistics, *self.trainable, *updates.new_slots]
         out = mod.clone()
-        out["main"] = bb.get()["main"].with_attr("updates", updates)
+        out["main"] = bb.get()["main"].with_attr("updates", replaced)
         return out
+
+
+class _Updates:
+    """Takes gradients as they come, and emits each update as soon as it can stand."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        weights: Sequence[relax.Var],
+        transforms: Sequence[GradientTransform],
+    ) -> None:
+        self.optimizer = optimizer
+        self.weights = {w.name: w for w in weights}
+        self.transforms = tuple(transforms)
+        self.barrier = next(
+            (k for k, t in enumerate(self.transforms) if t.needs_all), len(self.transforms)
+        )
+        self.rate = relax.Var(LEARNING_RATE, relax.TensorType((), weights[0].ty.dtype))
+        types = {
+            slot_name(w.name, slot): relax.TensorType(shape, w.ty.dtype)
+            for w in weights
+            for slot, shape in optimizer.slots_of(static_shape(w)).items()
+        }
+        types |= {f"optimizer.{n}": relax.TensorType((), "float64") for n in optimizer.shared}
+        for transform in self.transforms:
+            types |= transform.slot_types(weights)
+        self.slots = {name: relax.Var(name, ty) for name, ty in types.items()}
+        self.scalars: dict[str, relax.Expr] = {}
+        self.waiting: dict[str, relax.Expr] = {}
+        self.seen: set[str] = set()
+        self.new_weights: dict[str, relax.Expr] = {}
+        self.new_slots: dict[str, relax.Expr] = {}
+
+    @property
+    def parameters(self) -> list[relax.Var]:
+        """What ``main`` takes besides: the state, then the learning rate."""
+        return [*self.slots.values(), self.rate]
+
+    def begin(self, bb: relax.BlockBuilder) -> None:
+        """Emit what is the same for all weights."""
+        old = {name: self.slots[f"optimizer.{name}"] for name in self.optimizer.shared}
+        shared = advance_shared(bb, self.optimizer, old)
+        self.new_slots |= {f"optimizer.{name}": value for name, value in shared.items()}
+        self.scalars = step_scalars(bb, self.optimizer, shared, self.rate)
+
+    def add(self, bb: relax.BlockBuilder, name: str, gradient: relax.Expr) -> None:
+        """Take one gradient, and update what can be updated."""
+        self.seen.add(name)
+        self.waiting |= self._transformed(bb, {name: gradient}, self.transforms[: self.barrier])
+        if self.barrier == len(self.transforms):
+            self._update(bb, self.waiting)
+            self.waiting = {}
+        elif len(self.waiting) == len(self.weights):
+            ordered = {n: self.waiting[n] for n in self.weights}
+            self._update(bb, self._transformed(bb, ordered, self.transforms[self.barrier :]))
+
+    def _transformed(
+        self,
+        bb: relax.BlockBuilder,
+        gradients: dict[str, relax.Expr],
+        transforms: Sequence[GradientTransform],
+    ) -> dict[str, relax.Expr]:
+        for transform in transforms:
+            gradients, new_slots = transform.apply(bb, gradients, dict(self.slots))
+            self.new_slots |= new_slots
+        return gradients
+
+    def _update(self, bb: relax.BlockBuilder, gradients: dict[str, relax.Expr]) -> None:
+        for name, gradient in gradients.items():
+            w = self.weights[name]
+            shape = static_shape(w)
+            options = self.optimizer.for_weight(shape)
+            slots = {s: self.slots[slot_name(name, s)] for s in options.slots_of(shape)}
+            self.new_weights[name], new_slots = update_weight(
+                bb, options, w, gradient, self.rate, slots, self.scalars
+            )
+            self.new_slots |= {slot_name(name, s): value for s, value in new_slots.items()}
 
 
 def _outputs(func: relax.Function) -> list[relax.Var]:
@@ -101,75 +184,3 @@ def _outputs(func: relax.Function) -> list[relax.Var]:
     if isinstance(result, relax.Tuple):
         return list(result.fields)
     raise ValueError("main does not return a tuple of loss and gradients")
-
-
-def _slot_parameters(optimizer: Optimizer, weights: Sequence[relax.Var]) -> dict[str, relax.Var]:
-    slots = {
-        slot_name(w.name, slot): relax.Var(slot_name(w.name, slot), w.ty)
-        for w in weights
-        for slot in optimizer.slots
-    }
-    if isinstance(optimizer, AdamW):
-        for name in ("optimizer.correction1", "optimizer.correction2"):
-            slots[name] = relax.Var(name, relax.TensorType((), "float64"))
-    return slots
-
-
-def _step_of(
-    optimizer: Optimizer,
-    bb: relax.BlockBuilder,
-    slots: dict[str, relax.Var],
-    rate: relax.Var,
-    new_slots: dict[str, relax.Expr],
-) -> Callable[[relax.Var, relax.Expr], relax.Expr]:
-    """Return ``(weight, gradient) -> new weight``, which records the new slots as it goes."""
-    if isinstance(optimizer, AdamW):
-        corrections = _advance_corrections(optimizer, bb, slots, new_slots)
-
-        def adamw(w: relax.Var, g: relax.Expr) -> relax.Expr:
-            names = [slot_name(w.name, slot) for slot in optimizer.slots]
-            m, v = (slots[n] for n in names)
-            call = adamw_step(w, m, v, g, rate, corrections, optimizer)
-            return _unpack(bb, call, names, new_slots)
-
-        return adamw
-    if optimizer.momentum:
-
-        def momentum(w: relax.Var, g: relax.Expr) -> relax.Expr:
-            name = slot_name(w.name, "momentum")
-            call = momentum_step(w, slots[name], g, rate, optimizer)
-            return _unpack(bb, call, [name], new_slots)
-
-        return momentum
-
-    def plain(w: relax.Var, g: relax.Expr) -> relax.Expr:
-        if optimizer.weight_decay:
-            g = add(g, multiply(w, relax.const(optimizer.weight_decay, w.ty.dtype)))
-        return bb.emit(subtract(w, multiply(rate, g)))
-
-    return plain
-
-
-def _advance_corrections(
-    optimizer: AdamW,
-    bb: relax.BlockBuilder,
-    slots: dict[str, relax.Var],
-    new_slots: dict[str, relax.Expr],
-) -> tuple[relax.Expr, relax.Expr]:
-    for index, beta in ((1, optimizer.beta1), (2, optimizer.beta2)):
-        name = f"optimizer.correction{index}"
-        grown = multiply(slots[name], relax.const(beta, "float64"))
-        new_slots[name] = bb.emit(add(grown, relax.const(1 - beta, "float64")))
-    return new_slots["optimizer.correction1"], new_slots["optimizer.correction2"]
-
-
-def _unpack(
-    bb: relax.BlockBuilder,
-    call: relax.Call,
-    names: Sequence[str],
-    new_slots: dict[str, relax.Expr],
-) -> relax.Expr:
-    results = bb.emit(call)
-    for i, name in enumerate(names):
-        new_slots[name] = bb.emit(relax.TupleGetItem(results, i + 1))
-    return bb.emit(relax.TupleGetItem(results, 0))

@@ -16,6 +16,7 @@ import tvm
 from tvm import relax
 from tvm.ir.transform import Pass, Sequential
 
+from pock_tvm.clipping import Clipping
 from pock_tvm.losses import Loss
 from pock_tvm.optimizers import Optimizer
 from pock_tvm.relay_passes.append_loss import AppendLoss
@@ -26,6 +27,7 @@ from pock_tvm.relay_passes.derive_backward import DeriveBackward
 from pock_tvm.relay_passes.fold_constants import FoldConstants
 from pock_tvm.relay_passes.fold_pad_into_conv2d import FoldPadIntoConv2d
 from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMatmul
+from pock_tvm.relay_passes.gradient_transforms import clipping_transform
 from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
 from pock_tvm.relay_passes.operators import LOWERINGS
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
@@ -57,16 +59,24 @@ def canonicalize(batch_norm: Statistics, known: Mapping[str, np.ndarray]) -> Pas
 
 
 def train(
-    loss: Loss, optimizer: Optimizer, trainable: Sequence[str], *, keep_gradients: bool = False
+    loss: Loss,
+    optimizer: Optimizer,
+    trainable: Sequence[str],
+    *,
+    clipping: Clipping | None = None,
+    keep_gradients: bool = False,
 ) -> Pass:
     """Return the passes that make a canonical model a training step."""
+    transforms = [clipping_transform(clipping)] if clipping else []
     return Sequential(
         [
             AppendLoss(loss),
             DeriveBackward(trainable),
             SimplifyShapes(),
             relax.transform.EliminateCommonSubexpr(),
-            AppendOptimizer(optimizer, trainable, keep_gradients=keep_gradients),
+            AppendOptimizer(
+                optimizer, trainable, transforms=transforms, keep_gradients=keep_gradients
+            ),
             UpdateTouchedRows(),
         ],
         name="train",

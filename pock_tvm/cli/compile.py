@@ -1,9 +1,9 @@
 """``pock compile``: from a trained model to an artifact that learns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -11,12 +11,16 @@ from pock_tvm.cli.memory import memory_of, memory_rows
 from pock_tvm.cli.options import json_option
 from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows
 from pock_tvm.cli.progress import ProgressLine
+from pock_tvm.clipping import CLIPPINGS, make_clipping
 from pock_tvm.losses import LOSSES, make_loss
+from pock_tvm.named_options import split_reference
 from pock_tvm.optimizers import OPTIMIZERS, make_optimizer
 
 if TYPE_CHECKING:
     from pock_tvm.compile import CompiledModel
     from pock_tvm.relay_passes.decompose_batch_norm import Statistics
+
+T = TypeVar("T")
 
 
 @click.command("compile")
@@ -38,13 +42,40 @@ if TYPE_CHECKING:
     show_default=True,
     help="What learns: full, bias, head, last:N, a .toml file, or patterns such as 'fc.*,*.bias'.",
 )
-@click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), default="sgd", show_default=True)
-@click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), help="sgd; default 0.")
+@click.option(
+    "--optimizer",
+    default="sgd",
+    show_default=True,
+    metavar="NAME[:OPTION=VALUE,...]",
+    help=f"{', '.join(OPTIMIZERS)}; such as rmsprop:centered=true.",
+)
+@click.option(
+    "--momentum", type=click.FloatRange(0, 1, max_open=True), help="sgd, rmsprop; default 0."
+)
 @click.option("--nesterov", is_flag=True, default=None, help="sgd, with momentum.")
-@click.option("--weight-decay", type=click.FloatRange(0), help="Default: sgd 0, adamw 0.01.")
-@click.option("--betas", type=(float, float), help="adamw; default 0.9 0.999.")
-@click.option("--eps", type=click.FloatRange(0, min_open=True), help="adamw; default 1e-8.")
-@click.option("--loss", type=click.Choice(list(LOSSES)), default="cross_entropy", show_default=True)
+@click.option("--weight-decay", type=click.FloatRange(0), help="Default: adamw 0.01, others 0.")
+@click.option(
+    "--decay-matrices-only",
+    is_flag=True,
+    default=None,
+    help="No weight decay for tensors of one axis: biases and norms.",
+)
+@click.option("--betas", type=(float, float), help="adam, adamw, lion; default 0.9 0.999 (0.99).")
+@click.option(
+    "--eps", type=click.FloatRange(0, min_open=True), help="adam, adamw, rmsprop; default 1e-8."
+)
+@click.option(
+    "--clip",
+    metavar="KIND:LIMIT",
+    help=f"Bound the gradients: {', '.join(CLIPPINGS)}; such as global-norm:1.0.",
+)
+@click.option(
+    "--loss",
+    default="cross_entropy",
+    show_default=True,
+    metavar="NAME[:OPTION=VALUE,...]",
+    help=f"{', '.join(LOSSES)}; such as cross_entropy:label_smoothing=0.1.",
+)
 @click.option(
     "--label-smoothing", type=click.FloatRange(0, 1, max_open=True), help="cross_entropy."
 )
@@ -114,6 +145,8 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
         },
     )
     print_rows("memory", memory_rows(memory_of(description)))
+    if report["clipping"]:
+        click.echo(_clipping_line(report))
     print_rows("time", {name: format_seconds(spent) for name, spent in progress.seconds.items()})
 
 
@@ -128,6 +161,7 @@ def compile_reference(
     loss: str,
     label_smoothing: float | None,
     ignore_index: int | None,
+    clip: str | None,
     batch_norm: "Statistics",
     executable: bool | None,
     keep_gradients: bool,
@@ -137,11 +171,12 @@ def compile_reference(
     """Import the model that a reference names and compile it; names are checked first."""
     beta1, beta2 = optimizer_options.pop("betas") or (None, None)
     optimizer_options.update(beta1=beta1, beta2=beta2)
-    chosen_optimizer = make_optimizer(
-        optimizer, **_accepted("--optimizer", optimizer, OPTIMIZERS[optimizer], optimizer_options)
+    chosen_optimizer = _chosen(
+        "--optimizer", optimizer, OPTIMIZERS, make_optimizer, optimizer_options
     )
     loss_options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index}
-    chosen_loss = make_loss(loss, **_accepted("--loss", loss, LOSSES[loss], loss_options))
+    chosen_loss = _chosen("--loss", loss, LOSSES, make_loss, loss_options)
+    clipping = make_clipping(clip) if clip else None
 
     # TVM and PyTorch take seconds to import: only here, and after what needs neither.
     from pock_tvm.compile import compile
@@ -159,6 +194,7 @@ def compile_reference(
         update=update,
         loss=chosen_loss,
         optimizer=chosen_optimizer,
+        clip=clipping,
         batch_norm=batch_norm,
         keep_gradients=keep_gradients,
         executable=executable,
@@ -166,20 +202,32 @@ def compile_reference(
     )
 
 
-def _accepted(option: str, name: str, kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that were given; refuse those that the choice does not have."""
-    flags = {"beta1": "betas", "beta2": "betas"}
-    known = [field.name for field in fields(kind)]
+def _chosen(
+    option: str,
+    reference: str,
+    known: Mapping[str, type],
+    make: Callable[..., T],
+    given: Mapping[str, Any],
+) -> T:
+    """Build what NAME:OPTION=VALUE names with the flags that were given; refuse others' flags."""
+    name, _ = split_reference(reference)
     chosen = {key: value for key, value in given.items() if value is not None}
+    accepted = [field.name for field in fields(known[name])] if name in known else list(chosen)
     for key in chosen:
-        if key not in known:
-            takes = dict.fromkeys(_flag(flags.get(other, other)) for other in known)
+        if key not in accepted:
             raise click.UsageError(
-                f"{_flag(flags.get(key, key))} is not for {option} {name}, "
-                f"which takes {', '.join(takes) or 'no options'}"
+                f"{_flag(key)} is not for {option} {name}, "
+                f"which takes {', '.join(accepted) or 'no options'}"
             )
-    return chosen
+    return make(reference, **chosen)
 
 
 def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return "--betas" if name in ("beta1", "beta2") else f"--{name.replace('_', '-')}"
+
+
+def _clipping_line(report: Mapping[str, Any]) -> str:
+    """Say what clipping costs."""
+    kind, extra = report["optimizer"]["clip"]["name"], report["clipping"]["extra_bytes"]
+    what = "clipping keeps all gradients" if kind == "global-norm" else "clipping"
+    return f"{kind} {what}: {'-' if extra < 0 else '+'}{format_bytes(abs(extra))}"

@@ -10,6 +10,7 @@ from pock_tvm.artifact.description import (
     Role,
     TensorSpec,
 )
+from pock_tvm.clipping import Clipping, describe_clipping
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.plan import Plan
 from pock_tvm.frontend import ImportedModel
@@ -32,6 +33,7 @@ def describe(
     scheme: UpdateScheme,
     loss: Loss,
     optimizer: Optimizer,
+    clipping: Clipping | None = None,
 ) -> ArtifactDescription:
     """Put together what the manifest, the generated C tables and the trainer need to know."""
     arena_bytes = max(p.arena_bytes for p in plan.arenas.values())
@@ -51,7 +53,10 @@ def describe(
         tvm_options=dict(spec.tvm_options),
         model=model.name,
         loss=describe_loss(loss),
-        optimizer=describe_optimizer(optimizer),
+        optimizer={
+            **describe_optimizer(optimizer),
+            **({"clip": describe_clipping(clipping)} if clipping else {}),
+        },
         update=scheme.describe(),
         batch=model.batch,
         regions=Regions(

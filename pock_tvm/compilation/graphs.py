@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import tvm
 
+from pock_tvm.clipping import Clipping
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import CrossEntropy, Loss
 from pock_tvm.optimizers import Optimizer
@@ -26,6 +28,8 @@ class Graphs:
     axes: Mapping[str, tuple[int, ...]]
     limits: Mapping[str, int]
     values: dict[str, np.ndarray]
+    unclipped: ExtractedStep | None
+    """``train_step`` without clipping, where there is some: what it costs is the difference."""
 
     @classmethod
     def build(
@@ -36,7 +40,8 @@ class Graphs:
         trainable: Sequence[str],
         batch_norm: Statistics,
         *,
-        keep_gradients: bool,
+        clipping: Clipping | None = None,
+        keep_gradients: bool = False,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model."""
         moving = sorted(model.buffers) if batch_norm == "train" else []
@@ -47,9 +52,13 @@ class Graphs:
             str(name): tuple(int(a) for a in value)
             for name, value in frozen_form["main"].attrs.get("stored_axes", {}).items()
         }
-        joint = pipeline.train(loss, optimizer, trainable, keep_gradients=keep_gradients)(
-            train_form
-        )
+
+        def joint_graph(clipping: Clipping | None) -> tvm.IRModule:
+            return pipeline.train(
+                loss, optimizer, trainable, clipping=clipping, keep_gradients=keep_gradients
+            )(train_form)
+
+        joint = joint_graph(clipping)
         updates = [str(n) for n in joint["main"].attrs["updates"]]
         slots = tuple(n for n in updates if n.startswith("optimizer."))
         regions: dict[str, Region] = dict.fromkeys(model.parameters, "frozen")
@@ -57,8 +66,12 @@ class Graphs:
         gradients = tuple(f"gradient.{n}" for n in trainable) if keep_gradients else ()
         measures = ("loss", "correct") if isinstance(loss, CrossEntropy) else ("loss",)
         lower = pipeline.lower()
+
+        def train_step(joint: tvm.IRModule) -> ExtractedStep:
+            return extract_step(lower(joint), "train_step", regions, ("loss", *gradients))
+
         steps = [
-            extract_step(lower(joint), "train_step", regions, ("loss", *gradients)),
+            train_step(joint),
             extract_step(
                 lower(pipeline.evaluate(loss)(frozen_form)), "evaluate", regions, measures
             ),
@@ -77,6 +90,7 @@ class Graphs:
             axes=axes,
             limits=index_limits(frozen_form),
             values={**values, **constants},
+            unclipped=train_step(joint_graph(None)) if clipping else None,
         )
 
 

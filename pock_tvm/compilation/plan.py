@@ -52,6 +52,18 @@ class Plan:
             trainable_bytes + slot_bytes,
         )
 
+    def clipping_bytes(self, graphs: Graphs) -> dict[str, int]:
+        """Return the arena of a training step with and without clipping; empty without any."""
+        if graphs.unclipped is None:
+            return {}
+        without = plan_arena(reorder_for_memory(graphs.unclipped.step)).arena_bytes
+        clipped = self.arenas["train_step"].arena_bytes
+        return {
+            "arena_bytes": clipped,
+            "arena_bytes_without": without,
+            "extra_bytes": clipped - without,
+        }
+
     def offsets_of(self, step: Step) -> dict[str, int]:
         """Return the offset of every tensor of a step in its region."""
         return {**self.frozen, **self.state, **self.arenas[step.name].offsets}

@@ -33,6 +33,7 @@ def test_json_and_every_option(pock, tmp_path, small_samples):
         "beta2": 0.99,
         "eps": 1e-6,
         "weight_decay": 0.1,
+        "decay_matrices_only": False,
     }
     assert description.loss == {"name": "cross_entropy", "label_smoothing": 0.1, "ignore_index": -1}
     assert description.batch == 3
@@ -70,6 +71,14 @@ def test_momentum_reaches_the_optimizer(monkeypatch, pock, tmp_path):
         (["--update", "last:9"], "write last:N with N from 1 to"),
         (["--update", "everything"], "unknown update 'everything'"),
         (["--nesterov"], "nesterov needs a momentum above 0"),
+        (["--optimizer", "adagrad"], "unknown optimizer 'adagrad'; known are sgd, adam, adamw"),
+        (["--optimizer", "adam:gamma=1"], "optimizer 'adam' has no option 'gamma'; it has"),
+        (["--optimizer", "adam:eps"], "'adam:eps': 'eps' is not option=value"),
+        (["--optimizer", "rmsprop:centered=maybe"], "option centered is 'maybe', not true or"),
+        (["--loss", "hinge"], "unknown loss 'hinge'; known are cross_entropy"),
+        (["--clip", "norm:1"], "unknown clipping 'norm'; known are value, tensor-norm"),
+        (["--clip", "value"], "clipping 'value' needs a limit: value:1.0"),
+        (["--clip", "global-norm:-1"], "limit must be > 0"),
     ],
 )
 def test_bad_names_write_nothing(refused, tmp_path, arguments, message):
@@ -95,10 +104,13 @@ def test_bad_models_write_nothing(refused, tmp_path, model, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--betas", "0.9", "0.99"], "--betas is not for --optimizer sgd, which takes --momentum"),
+        (
+            ["--betas", "0.9", "0.99"],
+            "--betas is not for --optimizer sgd, which takes weight_decay",
+        ),
         (["--optimizer", "adamw", "--momentum", "0.9"], "--momentum is not for --optimizer adamw"),
         (["--loss", "mse", "--ignore-index", "0"], "--ignore-index is not for --loss mse"),
-        (["--optimizer", "lion"], "'lion' is not one of 'sgd', 'adamw'"),
+        (["--optimizer", "lion", "--eps", "1"], "--eps is not for --optimizer lion, which takes"),
         (["--batch", "0"], "0 is not in the range"),
     ],
 )

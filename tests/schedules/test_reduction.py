@@ -12,7 +12,7 @@ from tvm import relax, te
 
 from pock_tvm.optimizers import AdamW
 from pock_tvm.relay_passes.operators.cross_entropy import cross_entropy
-from pock_tvm.relay_passes.operators.optimizer_steps import te_adamw_step
+from pock_tvm.relay_passes.operators.optimizer_steps.adam import adamw_step
 from pock_tvm.schedules import rules_for
 from pock_tvm.targets import get_target
 
@@ -127,7 +127,7 @@ def test_cross_entropy():
 def adamw_kernel(shape):
     tensors = [te.placeholder(shape, name=n) for n in "wmvg"]
     scalars = [te.placeholder((), name=n) for n in ("rate", "c1", "c2")]
-    outputs = te_adamw_step(*tensors, *scalars, AdamW())
+    outputs = adamw_step.te_step(AdamW(), *tensors, *scalars)
     return te.create_prim_func([*tensors, *scalars, *outputs])
 
 
