@@ -22,6 +22,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
 from pock_tvm.frontend.model import ImportedModel, InputSpec
 from pock_tvm.frontend.padding_rows import freeze_padding_rows, padding_rows
+from pock_tvm.frontend.torch_converters import CONVERTERS, decompositions
 from pock_tvm.relay_passes.rewrite import bindings_of, rewrite_main
 
 _BATCH_NORM = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
@@ -82,14 +83,14 @@ def import_program(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = program.run_decompositions()
+            program = program.run_decompositions(decompositions())
             importer = ExportedProgramImporter()
             mod = importer.from_exported_program(
                 program,
                 keep_params_as_input=True,
                 unwrap_unit_return_tuple=True,
                 no_bind_return_tuple=False,
-                custom_convert_map=None,
+                custom_convert_map=CONVERTERS,
             )
     except Exception as error:
         lacking = _unsupported_operators(error, program, prefix) or _first_line(error)
