@@ -14,11 +14,13 @@ from pock_tvm.clipping import Clipping, make_clipping
 from pock_tvm.compilation.describe import describe
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.plan import Plan
+from pock_tvm.errors import UnsupportedModelError
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import Loss, make_loss
 from pock_tvm.optimizers import Optimizer, make_optimizer
 from pock_tvm.relay_passes.build_object import build_objects
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
+from pock_tvm.relay_passes.eliminate_dropout import count_dropouts
 from pock_tvm.relay_passes.share_kernels import share_kernels
 from pock_tvm.schedules import schedule_kernel
 from pock_tvm.targets import TargetSpec, get_target
@@ -36,6 +38,8 @@ class CompiledModel:
     compile_s: float
     clipping_bytes: Mapping[str, int] = field(default_factory=dict)
     """Arena of a step with and without clipping, and what is between; empty without any."""
+    dropouts: int = 0
+    """Places where the model drops out, whether or not training does."""
 
     def report(self) -> dict[str, Any]:
         """Return the byte counts and sizes that ``pock compile --json`` prints."""
@@ -54,6 +58,8 @@ class CompiledModel:
             "update": description.update.get("name"),
             "optimizer": dict(description.optimizer),
             "clipping": dict(self.clipping_bytes) or None,
+            "dropout": description.dropout,
+            "dropouts": self.dropouts,
             "arena_bytes": resident + regions.arena_bytes,
             "arena_lower_bound_bytes": resident + regions.arena_lower_bound_bytes,
             "transient_bytes": regions.arena_bytes,
@@ -80,6 +86,7 @@ def compile(
     optimizer: str | Optimizer = "sgd",
     clip: str | Clipping | None = None,
     batch_norm: Statistics = "frozen",
+    dropout: bool = False,
     keep_gradients: bool = False,
     executable: bool | None = None,
     progress: Progress | None = None,
@@ -97,6 +104,8 @@ def compile(
             last keeps all gradients until the last one is there.
         batch_norm: ``frozen`` keeps the running statistics; ``train`` normalizes with the batch's
             and updates them, as PyTorch does in train mode.
+        dropout: let training steps drop out where the model does. Without it a step is
+            deterministic; prediction and evaluation never drop anything.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
         executable: link the standalone program too; by default only for other machines.
         progress: called as stages go by.
@@ -114,6 +123,9 @@ def compile(
     optimizer = make_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
     clipping = make_clipping(clip) if isinstance(clip, str) else clip
     learnable = [name for name in model.parameters if name not in model.buffers]
+    dropouts = count_dropouts(model.mod)
+    if dropout and not dropouts:
+        raise UnsupportedModelError(f"{model.name} has no dropout to turn on; leave it off")
     scheme = parse_update(update, learnable) if isinstance(update, str) else update
     trainable = scheme.select(learnable)
     tell = progress or (lambda stage, done, total: None)
@@ -127,6 +139,7 @@ def compile(
         batch_norm,
         clipping=clipping,
         keep_gradients=keep_gradients,
+        dropout=dropout,
     )
     tell("plan", 0, 1)
     steps, kernels = share_kernels(graphs.steps)
@@ -141,7 +154,9 @@ def compile(
     built = build_objects(
         plan.steps, offsets, scheduled, spec, lambda done: tell("build", done, len(kernels))
     )
-    description = describe(model, graphs, plan, built, spec, scheme, loss, optimizer, clipping)
+    description = describe(
+        model, graphs, plan, built, spec, scheme, loss, optimizer, clipping, dropout=dropout
+    )
     tell("link", 0, 1)
     is_host = spec.name == "host"
     artifact = write_artifact(
@@ -158,4 +173,5 @@ def compile(
         artifact=artifact,
         compile_s=time.perf_counter() - started,
         clipping_bytes=plan.clipping_bytes(graphs),
+        dropouts=dropouts,
     )

@@ -15,7 +15,7 @@ from pock_tvm.artifact.batch import (
     label_tensor,
     stored_samples,
 )
-from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
+from pock_tvm.artifact.description import RANDOM_COUNTER, ArtifactDescription, TensorSpec
 from pock_tvm.artifact.export import export_weights, original_layout_of
 from pock_tvm.artifact.load import load_artifact
 from pock_tvm.artifact.session import Progress, Session
@@ -271,6 +271,7 @@ class Trainer:
         """Return how many samples the run has drawn already."""
         if not resume:
             self._advance(seed, 0)
+            self._seed_dropout(seed)
             return 0
         if checkpoint is not None and os.path.exists(checkpoint):  # noqa: PTH110 (any PathLike)
             self.load_checkpoint(checkpoint)
@@ -278,6 +279,12 @@ class Trainer:
         if at.cursor and at.seed != seed:
             raise BatchError(f"the run was started with seed {at.seed}, not {seed}; resume with it")
         return int(at.cursor)
+
+    def _seed_dropout(self, seed: int) -> None:
+        """Let masks follow the seed too; how many were drawn already stands beside it."""
+        for tensor in self.description.tensors:
+            if tensor.name == RANDOM_COUNTER:
+                self._session.view(tensor)[0] = seed
 
     def _advance(self, seed: int, cursor: int) -> None:
         step = self._session.progress.step

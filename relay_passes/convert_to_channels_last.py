@@ -60,6 +60,8 @@ class _Converter:
         last: relax.Expr | None = None
         if name in ELEMENTWISE:
             last = self.elementwise(bb, value)
+        elif name == "pock.dropout" and not len(value.attrs["shared"]):
+            last = relax.Call(value.op, [self.twins[value.args[0]], *value.args[1:]], value.attrs)
         elif name in POOLS:
             last = _with_layout(value, self.twins[value.args[0]])
         elif name == "relax.nn.pad":

@@ -24,27 +24,33 @@ from pock_tvm.relay_passes.append_optimizer import AppendOptimizer
 from pock_tvm.relay_passes.convert_to_channels_last import ConvertToChannelsLast
 from pock_tvm.relay_passes.decompose_batch_norm import DecomposeBatchNorm, Statistics
 from pock_tvm.relay_passes.derive_backward import DeriveBackward
+from pock_tvm.relay_passes.eliminate_dropout import EliminateDropout
 from pock_tvm.relay_passes.fold_constants import FoldConstants
 from pock_tvm.relay_passes.fold_pad_into_conv2d import FoldPadIntoConv2d
 from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMatmul
 from pock_tvm.relay_passes.gradient_transforms import clipping_transform
 from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
 from pock_tvm.relay_passes.operators import LOWERINGS
+from pock_tvm.relay_passes.seed_dropout import SeedDropout
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
 from pock_tvm.relay_passes.update_touched_rows import UpdateTouchedRows
 
 
-def canonicalize(batch_norm: Statistics, known: Mapping[str, np.ndarray]) -> Pass:
+def canonicalize(
+    batch_norm: Statistics, known: Mapping[str, np.ndarray], *, dropout: bool = False
+) -> Pass:
     """Return the passes that bring an imported model to the form that all others expect.
 
     Args:
         batch_norm: which statistics normalize in this graph.
         known: small frozen parameters, such as running statistics, to compute with at compile time.
+        dropout: draw masks with a counter that is part of the state; else nothing is dropped.
     """
     return Sequential(
         [
             FoldPadIntoConv2d(),
             DecomposeBatchNorm(batch_norm),
+            SeedDropout() if dropout else EliminateDropout(),
             ConvertToChannelsLast(),
             relax.transform.BindParams(
                 "main", {k: tvm.runtime.tensor(v) for k, v in known.items()}

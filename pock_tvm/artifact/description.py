@@ -8,12 +8,26 @@ from typing import Any, Literal, get_args
 from pock_tvm import __version__
 
 Region = Literal["frozen", "state", "arena"]
-Role = Literal["weight", "optimizer", "statistic", "constant", "input", "label", "hyper", "output"]
+Role = Literal[
+    "weight",
+    "optimizer",
+    "statistic",
+    "constant",
+    "input",
+    "label",
+    "hyper",
+    "output",
+    "counter",
+    "accumulator",
+]
 EntryName = Literal["train_step", "evaluate", "predict"]
 
 REGIONS: tuple[Region, ...] = get_args(Region)
 ROLES: tuple[Role, ...] = get_args(Role)
 ENTRIES: tuple[EntryName, ...] = get_args(EntryName)
+
+RANDOM_COUNTER = "random.counter"
+"""Where dropout's masks come from: two int64, the seed and how many batches have drawn masks."""
 
 ALIGNMENT = 64
 """Every tensor starts at a multiple of this in its region: one cache line, one AVX-512 register."""
@@ -109,6 +123,8 @@ class ArtifactDescription:
     entries: tuple[EntryPoint, ...]
     plan: Mapping[str, Any] = field(default_factory=dict)
     """Every kernel call, tensor, offset and life time of each entry point; goes to plan.json."""
+    dropout: bool = False
+    """Whether training drops out; prediction and evaluation never do."""
     created_by: str = __version__
 
     def tensor(self, name: str) -> TensorSpec:

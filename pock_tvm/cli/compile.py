@@ -88,6 +88,12 @@ T = TypeVar("T")
     help="Normalize with the running statistics, or with the batch's and update the running ones.",
 )
 @click.option(
+    "--dropout/--no-dropout",
+    default=False,
+    show_default=True,
+    help="Drop out while training, where the model does. Evaluation never does.",
+)
+@click.option(
     "--executable/--no-executable",
     default=None,
     help="Link the standalone pock_train too. Default: only for other machines.",
@@ -139,6 +145,7 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
         {
             "artifact": compiled.artifact.directory,
             "update": description.update["name"],
+            **_dropout_row(report),
             "trainable parameters": f"{report['trainable_parameters']:,}",
             "kernel calls in a step": report["kernel_calls"],
             "code": format_bytes(report["object_bytes"]),
@@ -164,6 +171,7 @@ def compile_reference(
     clip: str | None,
     batch_norm: "Statistics",
     executable: bool | None,
+    dropout: bool,
     keep_gradients: bool,
     progress: ProgressLine,
     **optimizer_options: Any,
@@ -196,10 +204,19 @@ def compile_reference(
         optimizer=chosen_optimizer,
         clip=clipping,
         batch_norm=batch_norm,
+        dropout=dropout,
         keep_gradients=keep_gradients,
         executable=executable,
         progress=progress,
     )
+
+
+def _dropout_row(report: Mapping[str, Any]) -> dict[str, str]:
+    """Say what becomes of a model's dropouts, where it has any."""
+    if not report["dropouts"]:
+        return {}
+    places = f"{report['dropouts']} places of the model"
+    return {"dropout": f"in {places}" if report["dropout"] else f"off; --dropout for {places}"}
 
 
 def _chosen(

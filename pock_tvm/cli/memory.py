@@ -18,13 +18,14 @@ def memory_of(description: "ArtifactDescription") -> dict[str, int]:
         "statistics_bytes": 0,
         "optimizer_bytes": 0,
         "constants_bytes": 0,
+        "counters_bytes": 0,
     }
     for tensor in description.tensors:
         if tensor.role == "weight":
             key = "trainable_weights_bytes" if tensor.trainable else "frozen_weights_bytes"
         elif tensor.region != "arena":
-            key = {"statistic": "statistics", "constant": "constants"}.get(tensor.role, tensor.role)
-            key = f"{key}_bytes"
+            plural = tensor.role in ("statistic", "constant", "counter", "accumulator")
+            key = f"{tensor.role}s_bytes" if plural else f"{tensor.role}_bytes"
         else:
             continue
         by_class[key] += tensor.nbytes

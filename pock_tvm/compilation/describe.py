@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from pock_tvm.artifact.description import (
+    RANDOM_COUNTER,
     ArtifactDescription,
     EntryName,
     EntryPoint,
@@ -34,6 +35,8 @@ def describe(
     loss: Loss,
     optimizer: Optimizer,
     clipping: Clipping | None = None,
+    *,
+    dropout: bool = False,
 ) -> ArtifactDescription:
     """Put together what the manifest, the generated C tables and the trainer need to know."""
     arena_bytes = max(p.arena_bytes for p in plan.arenas.values())
@@ -70,6 +73,7 @@ def describe(
         tensors=_tensor_specs(model, graphs, plan, loss),
         entries=entries,
         plan=_plan_document(plan),
+        dropout=dropout,
     )
 
 
@@ -106,7 +110,7 @@ def _tensor_specs(
                 shape=tensor.shape,
                 region="state",
                 offset=plan.state[name],
-                role="optimizer",
+                role=_role_in_state(name),
             )
         )
     classes = plan.steps[2].tensors["logits"].shape[-1]
@@ -128,6 +132,11 @@ def _tensor_specs(
             )
         )
     return tuple(specs)
+
+
+def _role_in_state(name: str) -> Role:
+    """Return the role of a tensor that only training has."""
+    return "counter" if name == RANDOM_COUNTER else "optimizer"
 
 
 def _role_of(name: str, step: Step) -> Role:

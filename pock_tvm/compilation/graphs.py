@@ -42,12 +42,16 @@ class Graphs:
         *,
         clipping: Clipping | None = None,
         keep_gradients: bool = False,
+        dropout: bool = False,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model."""
         moving = sorted(model.buffers) if batch_norm == "train" else []
         known = {n: model.parameters[n] for n in model.buffers if n not in moving}
         frozen_form = pipeline.canonicalize("frozen", known)(model.mod)
-        train_form = pipeline.canonicalize("train", known)(model.mod) if moving else frozen_form
+        train_form = frozen_form
+        if moving or dropout:
+            form = pipeline.canonicalize(batch_norm, known, dropout=dropout)
+            train_form = form(model.mod)
         axes = {
             str(name): tuple(int(a) for a in value)
             for name, value in frozen_form["main"].attrs.get("stored_axes", {}).items()
@@ -60,7 +64,7 @@ class Graphs:
 
         joint = joint_graph(clipping)
         updates = [str(n) for n in joint["main"].attrs["updates"]]
-        slots = tuple(n for n in updates if n.startswith("optimizer."))
+        slots = tuple(n for n in updates if n not in model.parameters)
         regions: dict[str, Region] = dict.fromkeys(model.parameters, "frozen")
         regions.update(dict.fromkeys((*trainable, *moving, *slots), "state"))
         gradients = tuple(f"gradient.{n}" for n in trainable) if keep_gradients else ()

@@ -20,13 +20,13 @@ from tvm.ir import SourceName, Span
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
+from pock_tvm.frontend.dropout import CONVERTERS, mark_dropouts
 from pock_tvm.frontend.model import ImportedModel, InputSpec
 from pock_tvm.frontend.padding_rows import freeze_padding_rows, padding_rows
 from pock_tvm.frontend.torch_converters import CONVERTERS, decompositions
 from pock_tvm.relay_passes.rewrite import bindings_of, rewrite_main
 
 _BATCH_NORM = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
-_DROPOUT = ("dropout", "dropout_", "feature_dropout", "alpha_dropout", "native_dropout")
 _DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.int64: "int32"}
 
 
@@ -47,7 +47,7 @@ def import_module(
     resized = tuple(_resize_batch(x, batch) for x in example_inputs)
     was_training = module.training
     try:
-        # Eval mode turns dropout off; an in-place dropout would be imported as times zero.
+        # Dropouts are kept as operators by mark_dropouts, in this mode too.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             program = torch.export.export(_Logits(module.eval()), resized)
@@ -79,7 +79,7 @@ def import_program(
     Raises:
         UnsupportedModelError: the program uses operators that TVM cannot import.
     """
-    _drop_dropout(program)
+    mark_dropouts(program)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -222,14 +222,6 @@ def _mark_origins(func: relax.Function, modules: Sequence[str | None]) -> relax.
         return value
 
     return rewrite_main(IRModule({"main": func}), mark)["main"]
-
-
-def _drop_dropout(program: torch.export.ExportedProgram) -> None:
-    """Replace every dropout by its input: fine-tuning graphs here are deterministic."""
-    for node in list(program.graph.nodes):
-        if node.op == "call_function" and _operator_name(node) in _DROPOUT:
-            node.replace_all_uses_with(node.args[0])
-            program.graph.erase_node(node)
 
 
 def _operator_name(node: torch.fx.Node) -> str:

@@ -3,6 +3,7 @@
 from pock_tvm.relay_passes.operators import (
     conv2d,
     cross_entropy,
+    dropout,
     matmul,
     normalization,
     optimizer_steps,
@@ -27,6 +28,7 @@ __all__ = [
     "LOWERINGS",
     "conv2d",
     "cross_entropy",
+    "dropout",
     "matmul",
     "normalization",
     "optimizer_steps",

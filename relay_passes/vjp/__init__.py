@@ -1,6 +1,15 @@
 """VJP rules, one module per family of operators; importing this package registers them all."""
 
-from pock_tvm.relay_passes.vjp import binary, index, linear_algebra, nn, reduce, shape, unary
+from pock_tvm.relay_passes.vjp import (
+    binary,
+    dropout,
+    index,
+    linear_algebra,
+    nn,
+    reduce,
+    shape,
+    unary,
+)
 from pock_tvm.relay_passes.vjp.registry import (
     NON_DIFFERENTIABLE,
     operands,
@@ -12,6 +21,7 @@ from pock_tvm.relay_passes.vjp.registry import (
 __all__ = [
     "NON_DIFFERENTIABLE",
     "binary",
+    "dropout",
     "index",
     "linear_algebra",
     "nn",

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
+from tvm import relax
 
 import pock_tvm
 from pock_tvm.errors import BatchError, PockError, UnknownNameError, UnsupportedModelError
 from pock_tvm.frontend import load_model
-from pock_tvm.frontend.torch_export import import_file, import_module
+from pock_tvm.frontend.torch_export import import_file, import_module, import_program
+from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to
 
 
 class Net(nn.Module):
@@ -56,10 +59,32 @@ def test_the_module_stays_in_the_mode_it_was_in(imported) -> None:
     assert imported[0].training
 
 
-def test_no_dropout_and_no_multiplication_by_zero_is_left(imported) -> None:
+def test_an_inplace_dropout_is_kept_and_not_imported_as_times_zero(imported) -> None:
     text = imported[1].mod.script()
-    assert "dropout" not in text
+    assert text.count('"pock.dropout"') == 1
+    assert '"p": 0.5' in text
     assert "R.multiply" not in text
+
+
+class Dropouts(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(x)
+        functional.dropout(x, 0.2, self.training, inplace=True)
+        y = functional.dropout2d(x, 0.3, self.training) + functional.dropout(x, 0.0)
+        return functional.alpha_dropout(y, 0.4, self.training)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_each_kind_of_dropout_is_kept_or_left_out(training) -> None:
+    program = torch.export.export(Dropouts().train(training), (torch.zeros(2, 3, 4, 4),))
+    calls = [b.value for b in bindings_of(import_program(program, "net").mod["main"])]
+    kept = [c.attrs for c in calls if is_call_to(c, "pock.dropout")]
+    assert [float(a["p"]) for a in kept] == [0.2, 0.3]
+    assert [int(a["stream"]) for a in kept] == [0, 1]
+    assert [[int(axis) for axis in a["shared"]] for a in kept] == [[], [2, 3]]
+    # the in-place one is seen by both of its readers
+    names = [c.op.name for c in calls if isinstance(c, relax.Call)]
+    assert names == ["relax.nn.relu", "pock.dropout", "pock.dropout", "relax.add"]
 
 
 def test_token_ids_become_int32() -> None:

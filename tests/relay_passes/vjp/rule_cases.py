@@ -11,6 +11,7 @@ from tvm import relax
 from tvm.relax import op
 
 from pock_tvm.relay_passes.operators.cross_entropy import cross_entropy
+from pock_tvm.relay_passes.operators.dropout import dropout
 
 Shape = tuple[int, ...]
 
@@ -32,6 +33,9 @@ class Case:
 
 def ints(values: Any) -> relax.Expr:
     return relax.const(np.asarray(values, "int64"))
+
+
+KEYS = ints([[1, 2], [3, 4]])
 
 
 def mask(values: Any) -> relax.Expr:
@@ -368,4 +372,9 @@ SHAPE = [
     Case("tile-short", lambda x: op.tile(x, (2,)), M, torch=lambda x: x.tile(2)),
 ]
 
-CASES = UNARY + BINARY + REDUCE + LINEAR_ALGEBRA + NN + INDEX + SHAPE
+DROPOUT = [
+    Case("dropout", lambda x: dropout(x, KEYS, p=0.3, stream=1), ((3, 7),)),
+    Case("dropout-rows", lambda x: dropout(x, KEYS, p=0.6, stream=0, shared=[1]), ((9, 2),)),
+]
+
+CASES = DROPOUT + UNARY + BINARY + REDUCE + LINEAR_ALGEBRA + NN + INDEX + SHAPE
