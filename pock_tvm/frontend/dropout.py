@@ -65,7 +65,7 @@ def _convert(node: torch.fx.Node, importer: Any) -> relax.Var:
     return importer.block_builder.emit(dropout(value, p=p, stream=stream, shared=list(shared)))
 
 
-CONVERTERS = {"random_dropout.default": _convert}
+DROPOUT_CONVERTERS = {"random_dropout.default": _convert}
 """For TVM's importer: how to import the marker."""
 
 

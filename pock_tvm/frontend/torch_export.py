@@ -20,7 +20,7 @@ from tvm.ir import SourceName, Span
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
-from pock_tvm.frontend.dropout import CONVERTERS, mark_dropouts
+from pock_tvm.frontend.dropout import DROPOUT_CONVERTERS, mark_dropouts
 from pock_tvm.frontend.model import ImportedModel, InputSpec
 from pock_tvm.frontend.padding_rows import freeze_padding_rows, padding_rows
 from pock_tvm.frontend.torch_converters import CONVERTERS, decompositions
@@ -90,7 +90,7 @@ def import_program(
                 keep_params_as_input=True,
                 unwrap_unit_return_tuple=True,
                 no_bind_return_tuple=False,
-                custom_convert_map=CONVERTERS,
+                custom_convert_map={**CONVERTERS, **DROPOUT_CONVERTERS},
             )
     except Exception as error:
         lacking = _unsupported_operators(error, program, prefix) or _first_line(error)
