@@ -13,8 +13,9 @@ from pock_tvm.artifact.write import refuse_foreign_folder, write_artifact
 from pock_tvm.clipping import Clipping, make_clipping
 from pock_tvm.compilation.describe import describe
 from pock_tvm.compilation.graphs import Graphs
+from pock_tvm.compilation.inventory import parameters_of
 from pock_tvm.compilation.plan import Plan
-from pock_tvm.errors import UnsupportedModelError
+from pock_tvm.errors import PockError, UnsupportedModelError
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import Loss, make_loss
 from pock_tvm.optimizers import Optimizer, make_optimizer
@@ -24,7 +25,7 @@ from pock_tvm.relay_passes.eliminate_dropout import count_dropouts
 from pock_tvm.relay_passes.share_kernels import share_kernels
 from pock_tvm.schedules import schedule_kernel
 from pock_tvm.targets import TargetSpec, get_target
-from pock_tvm.update import UpdateScheme, parse_update
+from pock_tvm.update import UpdateScheme, learnable_names, parse_update, resolve
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) as the compilation goes on."""
@@ -111,7 +112,7 @@ def compile(
         progress: called as stages go by.
 
     Raises:
-        UnknownNameError: the target, loss, optimizer or a parameter pattern names nothing.
+        UnknownNameError: the target, loss, optimizer, a pattern or a selector names nothing.
         UnsupportedModelError: operators without a derivative, all of them listed.
         BuildError: zig could not link.
         ArtifactError: ``output`` exists and is not an artifact.
@@ -122,12 +123,15 @@ def compile(
     loss = make_loss(loss) if isinstance(loss, str) else loss
     optimizer = make_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
     clipping = make_clipping(clip) if isinstance(clip, str) else clip
-    learnable = [name for name in model.parameters if name not in model.buffers]
     dropouts = count_dropouts(model.mod)
     if dropout and not dropouts:
         raise UnsupportedModelError(f"{model.name} has no dropout to turn on; leave it off")
-    scheme = parse_update(update, learnable) if isinstance(update, str) else update
-    trainable = scheme.select(learnable)
+    parameters = parameters_of(model)
+    names = learnable_names(parameters)
+    scheme = parse_update(update, names) if isinstance(update, str) else update
+    chosen = resolve(scheme, parameters, model.parameters)
+    if chosen.channels or chosen.lora or chosen.lazy_rows:
+        raise PockError("shares of channels, LoRA and lazy rows cannot be compiled yet")
     tell = progress or (lambda stage, done, total: None)
 
     tell("derive", 0, 1)
@@ -135,7 +139,7 @@ def compile(
         model,
         loss,
         optimizer,
-        trainable,
+        chosen,
         batch_norm,
         clipping=clipping,
         keep_gradients=keep_gradients,
@@ -154,8 +158,9 @@ def compile(
     built = build_objects(
         plan.steps, offsets, scheduled, spec, lambda done: tell("build", done, len(kernels))
     )
+    asked = {**scheme.describe(), "tensors": chosen.describe()}
     description = describe(
-        model, graphs, plan, built, spec, scheme, loss, optimizer, clipping, dropout=dropout
+        model, graphs, plan, built, spec, asked, loss, optimizer, clipping, dropout=dropout
     )
     tell("link", 0, 1)
     is_host = spec.name == "host"

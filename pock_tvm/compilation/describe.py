@@ -1,5 +1,6 @@
 """What the artifact will say about itself."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from pock_tvm.artifact.description import (
@@ -22,7 +23,6 @@ from pock_tvm.relay_passes.build_object import BuiltObjects
 from pock_tvm.relay_passes.emit_entry_point import entry_symbol
 from pock_tvm.relay_passes.step import Step, live_intervals
 from pock_tvm.targets import TargetSpec
-from pock_tvm.update import UpdateScheme
 
 
 def describe(
@@ -31,7 +31,7 @@ def describe(
     plan: Plan,
     built: BuiltObjects,
     spec: TargetSpec,
-    scheme: UpdateScheme,
+    update: Mapping[str, Any],
     loss: Loss,
     optimizer: Optimizer,
     clipping: Clipping | None = None,
@@ -60,7 +60,7 @@ def describe(
             **describe_optimizer(optimizer),
             **({"clip": describe_clipping(clipping)} if clipping else {}),
         },
-        update=scheme.describe(),
+        update=update,
         batch=model.batch,
         regions=Regions(
             frozen_bytes=plan.frozen_bytes,

@@ -1,6 +1,6 @@
 """The entry points of an artifact as lowered graphs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.extract_step import ExtractedStep, extract_step
 from pock_tvm.relay_passes.index_limits import index_limits
 from pock_tvm.relay_passes.step import Region
+from pock_tvm.update import Update
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Graphs:
         model: ImportedModel,
         loss: Loss,
         optimizer: Optimizer,
-        trainable: Sequence[str],
+        update: Update,
         batch_norm: Statistics,
         *,
         clipping: Clipping | None = None,
@@ -45,6 +46,7 @@ class Graphs:
         dropout: bool = False,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model."""
+        trainable = update.whole
         moving = sorted(model.buffers) if batch_norm == "train" else []
         known = {n: model.parameters[n] for n in model.buffers if n not in moving}
         frozen_form = pipeline.canonicalize("frozen", known)(model.mod)

@@ -1,6 +1,7 @@
 """What every importer returns: a Relax function and the model's tensors under their own names."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from tvm import IRModule
@@ -31,6 +32,8 @@ class ImportedModel:
     inputs: tuple[InputSpec, ...]
     buffers: frozenset[str]
     """Names in ``parameters`` that are not trained by gradients: running statistics."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other name of a tied tensor -> its name in ``parameters``."""
 
     @property
     def batch(self) -> int:

@@ -23,6 +23,7 @@ from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
 from pock_tvm.frontend.dropout import DROPOUT_CONVERTERS, mark_dropouts
 from pock_tvm.frontend.model import ImportedModel, InputSpec
 from pock_tvm.frontend.padding_rows import freeze_padding_rows, padding_rows
+from pock_tvm.frontend.tied import tied_names
 from pock_tvm.frontend.torch_converters import CONVERTERS, decompositions
 from pock_tvm.relay_passes.rewrite import bindings_of, rewrite_main
 
@@ -102,11 +103,13 @@ def import_program(
         for s in specs
         if s.kind in (InputKind.PARAMETER, InputKind.BUFFER)
     }
-    tensors = {
-        key.removeprefix(prefix): value.detach().cpu().numpy()
+    stored = {
+        key.removeprefix(prefix): value.detach()
         for key, value in {**program.state_dict, **program.constants}.items()
         if isinstance(value, torch.Tensor)
     }
+    weights = [s.target.removeprefix(prefix) for s in specs if s.kind == InputKind.PARAMETER]
+    aliases = tied_names(weights, stored)
     user_inputs = [s.arg.name for s in specs if s.kind == InputKind.USER_INPUT]
     statistics = _batch_norm_statistics(program, originals)
     new_names = dict(zip(user_inputs, input_names or user_inputs, strict=True))
@@ -116,16 +119,18 @@ def import_program(
         if isinstance(value, relax.Var)
     }
     main = _mark_origins(mod["main"], [modules.get(b.var) for b in bindings_of(mod["main"])])
-    main = _name_parameters(main, originals, new_names, statistics)
-    main = freeze_padding_rows(main, padding_rows(program, originals))
+    main = _name_parameters(main, originals, new_names, statistics, aliases)
+    rows = padding_rows(program, originals)
+    main = freeze_padding_rows(main, {aliases.get(table, table): r for table, r in rows.items()})
     count = len(main.params) - len(user_inputs)
-    parameters = {v.name: np.array(tensors[v.name]) for v in main.params[:count]}
+    parameters = {v.name: np.array(stored[v.name].cpu().numpy()) for v in main.params[:count]}
     return ImportedModel(
         name=name,
         mod=IRModule({"main": main}),
         parameters=parameters,
         inputs=tuple(_input_spec(v) for v in main.params[count:]),
         buffers=frozenset(name for pair in statistics for name in pair),
+        aliases=aliases,
     )
 
 
@@ -244,17 +249,21 @@ def _name_parameters(
     originals: Mapping[str, str],
     user_inputs: Mapping[str, str],
     statistics: list[tuple[str, str]],
+    aliases: Mapping[str, str],
 ) -> relax.Function:
     """Rebuild ``func`` with named parameters: weights, statistics, then inputs (int64 -> int32)."""
     weights = [p for p in func.params if p.name in originals]
     inputs = [p for p in func.params if p.name in user_inputs]
-    renamed = {p: relax.Var(originals[p.name], p.ty) for p in weights}
+    named = {originals[p.name]: relax.Var(originals[p.name], p.ty) for p in weights}
+    renamed = {p: named[aliases.get(originals[p.name], originals[p.name])] for p in weights}
     for p in inputs:
         dtype = "int32" if str(p.ty.dtype) == "int64" else p.ty.dtype
         renamed[p] = relax.Var(user_inputs[p.name], relax.TensorType(p.ty.shape, dtype))
     stats: dict[str, relax.Var] = {}
 
-    params_after: list[relax.Var] = [renamed[p] for p in weights]
+    params_after: list[relax.Var] = [
+        renamed[p] for p in weights if originals[p.name] not in aliases
+    ]
     remaining = iter(statistics)
 
     @relax.expr_functor.mutator

@@ -1,17 +1,16 @@
 """The schemes that a word names: ``full``, ``bias``, ``head``, ``last:N``, a file, or patterns.
 
-A *block* is what the model repeats: the run of parameters that share a name up to a number, as in
-``layer.3.`` or ``features.12.``. The *head* is the last module that holds a weight.
+A *block* is what the model repeats (``blocks.py``); the *head* is the last module that holds a
+weight.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from pock_tvm.errors import UnknownNameError
-from pock_tvm.update.scheme import UpdateScheme, load_scheme
-
-_NUMBERED = re.compile(r"^(.*?\b\d+)\.")
+from pock_tvm.update.blocks import block_of, blocks_of
+from pock_tvm.update.scheme import UpdateScheme
+from pock_tvm.update.toml_format import load_scheme
 
 
 def parse_update(text: str, parameters: Sequence[str]) -> UpdateScheme:
@@ -50,15 +49,11 @@ def _head(parameters: Sequence[str]) -> tuple[str, ...]:
 
 
 def _last_blocks(text: str, parameters: Sequence[str]) -> tuple[str, ...]:
-    blocks: list[str] = []
-    for name in parameters:
-        match = _NUMBERED.match(name)
-        if match and match.group(1) not in blocks:
-            blocks.append(match.group(1))
+    blocks = blocks_of(parameters)
     asked = text.removeprefix("last:").removesuffix(" blocks").strip()
     if not asked.isdigit() or not 1 <= int(asked) <= len(blocks):
         raise UnknownNameError(
             f"update {text!r}: write last:N with N from 1 to {len(blocks)}, the model's blocks"
         )
-    first = next(i for i, n in enumerate(parameters) if n.startswith(blocks[-int(asked)] + "."))
+    first = next(i for i, n in enumerate(parameters) if block_of(n) == blocks[-int(asked)])
     return tuple(parameters[first:])
