@@ -1,5 +1,6 @@
 """Train, evaluate and predict with an artifact; needs numpy and the C library, nothing else."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pock_tvm.artifact.export import export_weights, original_layout_of
 from pock_tvm.artifact.load import load_artifact
 from pock_tvm.artifact.session import Progress, Session
 from pock_tvm.errors import BatchError, DivergedError, UnknownNameError
+from pock_tvm.learning_rate import Constant, Schedule, make_schedule
 from pock_tvm.sampling import samples_at
 
 Rate = float | Callable[[int], float]
@@ -34,6 +36,16 @@ class Evaluation:
     accuracy: float | None
     """Share of labels predicted right; None where the artifact does not count."""
     samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One step of a run."""
+
+    step: int
+    """Steps that the run had done before it."""
+    loss: float
+    learning_rate: float
 
 
 class Trainer:
@@ -51,6 +63,7 @@ class Trainer:
         """
         self.artifact = load_artifact(artifact)
         self._session = Session(self.artifact, threads or _usable_cores())
+        self._history: list[StepRecord] = []
 
     @property
     def description(self) -> ArtifactDescription:
@@ -66,6 +79,11 @@ class Trainer:
     def steps_done(self) -> int:
         """Optimizer steps since the artifact was compiled; a checkpoint carries the number."""
         return int(self._session.progress.step)
+
+    @property
+    def history(self) -> tuple[StepRecord, ...]:
+        """The steps of the last ``fit``, or those done so far of one that goes on."""
+        return tuple(self._history)
 
     def step(self, inputs: Inputs, labels: np.ndarray, learning_rate: float) -> float:
         """Do one optimizer step on exactly one batch and return its loss.
@@ -121,6 +139,7 @@ class Trainer:
         epochs: float | None = None,
         steps: int | None = None,
         learning_rate: Rate,
+        schedule: str | Schedule = "constant",
         seed: int = 0,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int | None = None,
@@ -137,8 +156,10 @@ class Trainer:
             labels: one per sample.
             epochs: how often each sample is drawn; or else ``steps``.
             steps: length of the whole run, including what a resumed run has done already.
-            learning_rate: a number, or a function of the steps that the run has done.
-            seed: of the order.
+            learning_rate: the peak, or a function of the steps that the run has done.
+            schedule: how the rate follows from the peak, such as ``cosine:warmup=100``; see
+                ``pock_tvm.learning_rate``.
+            seed: of the order, and of what dropout drops.
             checkpoint: file to write at the end, and every ``checkpoint_every`` steps.
             checkpoint_every: steps between checkpoints.
             resume: go on from ``checkpoint`` if it exists, or else from where this trainer stands.
@@ -152,22 +173,24 @@ class Trainer:
         """
         samples = self._samples(inputs, labels)
         count = check_count(samples)
+        rate_of = _rate_function(learning_rate, schedule)
         total = _run_length(epochs, steps, count, self.batch)
         done = self._start_run(seed, checkpoint, resume=resume) // self.batch
-        losses: list[float] = []
+        self._history = []
         for step in range(done, total):
             chosen = samples_at(seed, count, step * self.batch, self.batch)
             drawn = {name: array[chosen] for name, array in samples.items()}
-            rate = learning_rate(step) if callable(learning_rate) else learning_rate
-            losses.append(self._guarded_step(drawn, rate, checkpoint))
+            rate = rate_of(step, total)
+            loss = self._guarded_step(drawn, rate, checkpoint)
+            self._history.append(StepRecord(step=step, loss=loss, learning_rate=rate))
             self._advance(seed, (step + 1) * self.batch)
             if checkpoint and checkpoint_every and (step + 1) % checkpoint_every == 0:
                 self.save_checkpoint(checkpoint)
             if progress:
-                progress(step + 1, total, losses[-1])
-        if checkpoint and losses:
+                progress(step + 1, total, loss)
+        if checkpoint and self._history:
             self.save_checkpoint(checkpoint)
-        return losses
+        return [record.loss for record in self._history]
 
     def tensor(self, name: str, *, original_layout: bool = True) -> np.ndarray:
         """Return a copy of a weight, statistic or optimizer tensor, or of an arena tensor."""
@@ -289,6 +312,16 @@ class Trainer:
     def _advance(self, seed: int, cursor: int) -> None:
         step = self._session.progress.step
         self._session.progress = Progress(step=step, cursor=cursor, seed=seed)
+
+
+def _rate_function(peak: Rate, schedule: str | Schedule) -> Callable[[int, int], float]:
+    """Return ``(step, total) -> rate``."""
+    chosen = make_schedule(schedule) if isinstance(schedule, str) else schedule
+    if not callable(peak):
+        return functools.partial(chosen.rate, peak)
+    if chosen != Constant():
+        raise BatchError("learning_rate is a function already; give it or a schedule, not both")
+    return lambda step, _total: peak(step)
 
 
 def _usable_cores() -> int:

@@ -18,8 +18,8 @@ LIBRARY_SOURCES = (
     "pock_files.c",
     "pock_sha256.c",
 )
-EXECUTABLE_SOURCES = (*LIBRARY_SOURCES, "pock_data.c", "pock_main.c")
-HEADERS = ("pock.h", "pock_internal.h", "pock_data.h")
+EXECUTABLE_SOURCES = (*LIBRARY_SOURCES, "pock_data.c", "pock_rate.c", "pock_main.c")
+HEADERS = ("pock.h", "pock_internal.h", "pock_data.h", "pock_rate.h")
 
 _FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden")
 _GLIBC = "2.28"

@@ -25,9 +25,18 @@ if TYPE_CHECKING:
 @click.option(
     "--lr", "learning_rate", type=click.FloatRange(0), required=True, help="Learning rate."
 )
+@click.option(
+    "--schedule",
+    default="constant",
+    show_default=True,
+    help="How the rate changes: constant, linear, cosine, polynomial, step:every=N, one-cycle; "
+    "with options, as in cosine:warmup=100,end=0.1.",
+)
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Default 1.")
 @click.option("--steps", type=click.IntRange(1), help="Instead of --epochs; resumed ones count.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of order and dropout."
+)
 @threads_option
 @click.option(
     "--checkpoint",
@@ -64,8 +73,10 @@ def train_command(*, directory: Path, as_json: bool, **arguments: Any) -> None:
     if arguments["checkpoint"] is None and (arguments["resume"] or arguments["checkpoint_every"]):
         raise click.UsageError("--resume and --checkpoint-every need --checkpoint")
 
+    from pock_tvm.learning_rate import make_schedule
     from pock_tvm.trainer import Trainer
 
+    arguments["schedule"] = make_schedule(arguments["schedule"])
     with Trainer(directory, arguments.pop("threads")) as trainer, ProgressLine() as progress:
         result = train(trainer, progress=progress, **arguments)
         memory = memory_of(trainer.description)
@@ -110,7 +121,8 @@ def train(
     with _interrupt_flag() as interrupted:
 
         def after_step(done: int, total: int, loss: float) -> None:
-            progress("train", done, total, f"loss {loss:.4f}")
+            rate = trainer.history[-1].learning_rate
+            progress("train", done, total, f"loss {loss:.4f}, rate {rate:.3g}")
             if interrupted:
                 raise KeyboardInterrupt(_save_interrupted(trainer, checkpoint, done, total))
 
@@ -130,6 +142,7 @@ def train(
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,
         "losses": losses,
+        "learning_rates": [record.learning_rate for record in trainer.history],
         "step_ms": round(spent / max(len(losses), 1) * 1e3, 4),
         "train_s": round(spent, 6),
         "checkpoint": str(checkpoint) if checkpoint else None,

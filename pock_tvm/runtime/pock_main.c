@@ -3,6 +3,7 @@
  * Losses go to stdout, one line per step, then one line of JSON; an error is one line on stderr and exit code 1.
  */
 #include "pock_data.h"
+#include "pock_rate.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -14,15 +15,17 @@
 
 static const char usage[] =
     "usage: pock_train train    --weights FILE --data FILE --steps N --lr X [--threads T]\n"
+    "                           [--schedule NAME:OPTION=VALUE,...] [--total-steps M] [--seed S]\n"
     "                           [--checkpoint OUT] [--save-every K] [--resume IN]\n"
     "       pock_train evaluate --weights FILE --data FILE [--threads T] [--resume IN]\n"
     "       pock_train predict  --weights FILE --data FILE [--threads T] [--resume IN] [--output FILE]\n";
 
 typedef struct {
-  const char *weights, *data, *checkpoint, *resume, *output;
-  long steps, threads, save_every;
+  const char *weights, *data, *checkpoint, *resume, *output, *schedule;
+  long steps, total_steps, seed, threads, save_every;
   double rate;
   int has_rate;
+  pock_schedule shape;
 } options;
 
 static int fail(pock_session *session) {
@@ -58,7 +61,9 @@ static int read_options(int count, char **words, options *o) {
   } known[] = {{"--weights", &o->weights, NULL},       {"--data", &o->data, NULL},
                {"--checkpoint", &o->checkpoint, NULL}, {"--resume", &o->resume, NULL},
                {"--output", &o->output, NULL},         {"--steps", NULL, &o->steps},
-               {"--threads", NULL, &o->threads},       {"--save-every", NULL, &o->save_every}};
+               {"--threads", NULL, &o->threads},       {"--save-every", NULL, &o->save_every},
+               {"--schedule", &o->schedule, NULL},     {"--total-steps", NULL, &o->total_steps},
+               {"--seed", NULL, &o->seed}};
   for (int i = 2; i < count; i += 2) {
     if (i + 1 >= count) return misused("no value after ", words[i]);
     size_t k = 0, all = sizeof known / sizeof *known;
@@ -76,20 +81,34 @@ static int read_options(int count, char **words, options *o) {
       return misused("no such option: ", words[i]);
     }
   }
+  const char *wrong = pock_schedule_read(&o->shape, o->schedule ? o->schedule : "constant");
+  if (wrong) return misused(wrong, o->schedule);
   if (!o->weights || !o->data) return misused("--weights and --data are needed", "");
   return 0;
 }
 
 /* ---- train ---- */
 
+/* A checkpoint holds the seed of dropout's masks; a fresh run may choose one. */
+static void seed_dropout(pock_session *session, const options *o) {
+  int64_t *counter = pock_tensor(session, "random.counter", NULL);
+  if (counter && o->seed && !o->resume) *counter = o->seed;
+}
+
 static int train(pock_session *session, const pock_data *data, const options *o) {
   double start = seconds(), loss_first = 0;
-  float loss = 0;
+  float loss = 0, rate = 0;
+  seed_dropout(session, o);
+  pock_progress begin;
+  pock_get_progress(session, &begin);
+  uint64_t before = begin.cursor / pock_artifact.batch; /* steps that a resumed run has done */
+  uint64_t total = o->total_steps ? (uint64_t)o->total_steps : before + (uint64_t)o->steps;
   for (long done = 1; done <= o->steps; done++) {
     pock_progress at;
     pock_get_progress(session, &at);
     pock_data_fill(session, data, at.cursor, pock_artifact.batch);
-    if (pock_train_step(session, (float)o->rate, &loss)) return fail(session);
+    rate = (float)pock_schedule_rate(&o->shape, o->rate, before + (uint64_t)done - 1, total);
+    if (pock_train_step(session, rate, &loss)) return fail(session);
     pock_get_progress(session, &at);
     at.cursor += pock_artifact.batch;
     pock_set_progress(session, &at);
@@ -99,8 +118,8 @@ static int train(pock_session *session, const pock_data *data, const options *o)
     if (o->checkpoint && (due || done == o->steps) && pock_checkpoint_save(session, o->checkpoint)) return fail(session);
   }
   double ms = 1e3 * (seconds() - start) / (double)o->steps;
-  printf("{\"command\": \"train\", \"steps\": %ld, \"first_loss\": %.9g, \"loss\": %.9g, \"step_ms\": %.3f, \"threads\": %d}\n",
-         o->steps, loss_first, (double)loss, ms, session->threads);
+  printf("{\"command\": \"train\", \"steps\": %ld, \"first_loss\": %.9g, \"loss\": %.9g, \"learning_rate\": %.9g, \"step_ms\": %.3f, \"threads\": %d}\n",
+         o->steps, loss_first, (double)loss, (double)rate, ms, session->threads);
   return 0;
 }
 

@@ -10,6 +10,7 @@ import pytest
 
 from pock_tvm import Trainer
 from pock_tvm.artifact.dataset_file import write_dataset
+from pock_tvm.learning_rate import make_schedule
 
 COUNT, STEPS, RATE = 10, 12, 0.05
 
@@ -62,6 +63,25 @@ def test_a_resumed_run_goes_on_where_the_saved_one_stopped(artifact, data, tmp_p
     first = run(artifact, "train", data, "--steps", 4, *options, "--save-every", 3)
     rest = run(artifact, "train", data, "--steps", 5, *options, "--resume", saved)
     assert [*first.stdout.splitlines()[:-1], *rest.stdout.splitlines()[:-1]] == whole[:-1]
+
+
+def test_the_rate_follows_the_schedule_through_a_resumed_run(artifact, data, tmp_path):
+    schedule = make_schedule("cosine:warmup=3,end=0.1")
+    x, labels = fake.samples(COUNT)
+    with Trainer(artifact.directory) as trainer:
+        wanted = []
+        for step in range(9):
+            rows = np.arange(step * 4, step * 4 + 4) % COUNT
+            rate = schedule.rate(RATE, step, 9)
+            wanted.append(np.float32(trainer.step(x[rows], labels[rows], rate)))
+    saved = tmp_path / "saved"
+    options = ("--lr", RATE, "--schedule", "cosine:warmup=3,end=0.1", "--checkpoint", saved)
+    first = run(artifact, "train", data, "--steps", 4, "--total-steps", 9, *options)
+    rest = run(artifact, "train", data, "--steps", 5, *options, "--resume", saved)
+    lines = [*first.stdout.splitlines()[:-1], *rest.stdout.splitlines()[:-1]]
+    assert [np.float32(line.split()[3]) for line in lines] == wanted
+    last = json.loads(rest.stdout.splitlines()[-1])["learning_rate"]
+    assert last == pytest.approx(schedule.rate(RATE, 8, 9), rel=1e-7)
 
 
 def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(artifact, data, tmp_path):

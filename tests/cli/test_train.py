@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import small_net
 
+from pock_tvm import Trainer
 from pock_tvm.artifact import manifest
 from pock_tvm.artifact.dataset_file import write_dataset
+from pock_tvm.errors import BatchError
+from pock_tvm.learning_rate import make_schedule
 
 RUN = [sys.executable, "-c", "from pock_tvm.cli import main; main()"]
 
@@ -45,6 +48,45 @@ def test_a_resumed_run_equals_one_run(pock, small_artifact, small_data, tmp_path
     first = pock(*start, "--steps", 4, "--checkpoint", tmp_path / "c", "--json")
     rest = pock(*start, "--steps", 9, "--checkpoint", tmp_path / "c", "--resume", "--json")
     assert first["losses"] + rest["losses"] == whole["losses"]
+
+
+def test_the_rate_follows_the_schedule_through_a_resumed_run(
+    pock, small_artifact, small_data, tmp_path
+):
+    start = ("train", small_artifact.directory, "--data", small_data, "--lr", 0.1, "--json")
+    start += ("--schedule", "cosine:warmup=2,end=0.1", "--checkpoint", tmp_path / "c", "--resume")
+    whole = pock(*start[:-3], "--steps", 9)
+    schedule = make_schedule("cosine:warmup=2,end=0.1")
+    assert whole["learning_rates"] == [schedule.rate(0.1, step, 9) for step in range(9)]
+    with Trainer(small_artifact.directory) as trainer:
+        with np.load(small_data) as data:
+            samples = data[small_net.INPUT], data["labels"]
+
+        def stop(done, total, loss):
+            if done == 5:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(*samples, steps=9, learning_rate=0.1, schedule=schedule, progress=stop)
+        assert [r.learning_rate for r in trainer.history] == whole["learning_rates"][:5]
+        trainer.save_checkpoint(tmp_path / "c")
+    rest = pock(*start, "--steps", 9)
+    assert rest["learning_rates"] == whole["learning_rates"][5:]
+    assert rest["losses"] == whole["losses"][5:]
+
+
+def test_a_function_and_a_schedule_are_too_much(small_artifact, small_samples):
+    with Trainer(small_artifact.directory) as trainer:
+        losses = trainer.fit(*small_samples, steps=2, learning_rate=lambda step: 0.1 / (1 + step))
+        assert len(losses) == 2
+        assert [r.learning_rate for r in trainer.history] == [0.1, 0.05]
+        with pytest.raises(BatchError, match="give it or a schedule, not both"):
+            trainer.fit(*small_samples, steps=1, learning_rate=lambda _: 0.1, schedule="cosine")
+
+
+def test_a_wrong_schedule_is_refused_before_anything_is_read(refused, small_artifact, tmp_path):
+    words = ("train", small_artifact.directory, "--data", tmp_path / "none.npz", "--lr", 0.1)
+    assert "unknown schedule 'cosin'" in refused(*words, "--schedule", "cosin")
 
 
 def test_pockdata_equals_npz(pock, small_artifact, small_data, small_samples, tmp_path):
