@@ -54,7 +54,7 @@ def build_objects(
     steps = list(steps)
     target = spec.build()
     target = target.with_host(target)
-    lowered, workspace = _lower(kernels, _kernels_called_in_place(steps), target)
+    lowered, workspace = _lower(kernels, _kernels_called_in_place(steps, offsets), target)
     chunks = [
         lowered[i : i + KERNELS_PER_OBJECT] for i in range(0, len(lowered), KERNELS_PER_OBJECT)
     ]
@@ -99,8 +99,15 @@ def _compile(functions: Iterable[tirx.PrimFunc], target: tvm.target.Target) -> b
         return path.read_bytes()
 
 
-def _kernels_called_in_place(steps: Iterable[Step]) -> set[str]:
-    return {c.kernel for s in steps for c in s.calls if set(c.reads) & set(c.writes)}
+def _kernels_called_in_place(
+    steps: Iterable[Step], offsets: Mapping[str, Mapping[str, int]]
+) -> set[str]:
+    """Return the kernels that write where they read, in one of their calls at least."""
+
+    def places(step: Step, names: Iterable[str]) -> set[tuple[str, int]]:
+        return {(step.tensors[n].region, offsets[step.name][n]) for n in names}
+
+    return {c.kernel for s in steps for c in s.calls if places(s, c.reads) & places(s, c.writes)}
 
 
 def _workspace_bytes(func: tirx.PrimFunc) -> int:

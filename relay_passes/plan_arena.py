@@ -4,13 +4,13 @@ Best fit: take the tensors in some order; put each into the smallest gap, among 
 that live at the same time, in which it fits, else behind them. Several orders are tried (largest
 first, longest-lived first, …) and the smallest arena kept; packing by decreasing size is the usual
 choice for static memory planning (Pisarchyk & Lee 2020, arXiv:2001.03288). The lower bound is the
-largest live set of the order of calls.
+largest live set of the order of calls. Tensors that are written one over the other are one block.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pock_tvm.relay_passes.step import Step, align, live_intervals, peak_live_bytes
+from pock_tvm.relay_passes.step import Block, Step, blocks, peak_live_bytes
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,7 @@ class ArenaPlan:
     lower_bound_bytes: int
 
 
-@dataclass(frozen=True)
-class _Block:
-    name: str
-    size: int
-    start: int
-    end: int
-
-    def meets(self, other: "_Block") -> bool:
-        return self.start <= other.end and other.start <= self.end
-
-
-_ORDERS: tuple[Callable[[_Block], tuple[int, ...]], ...] = (
+_ORDERS: tuple[Callable[[Block], tuple[int, ...]], ...] = (
     lambda b: (-b.size, b.start),
     lambda b: (-b.size * (b.end - b.start + 1), b.start),
     lambda b: (b.start - b.end, -b.size),
@@ -49,33 +38,27 @@ def plan_arena(step: Step, fixed: Mapping[str, int] | None = None) -> ArenaPlan:
         step: in its final order.
         fixed: offsets that another entry point has already given to tensors of the same name.
     """
-    blocks = [
-        _Block(name, align(step.tensors[name].bytes), start, end)
-        for name, (start, end) in live_intervals(step).items()
-    ]
-    pinned = {b.name: fixed[b.name] for b in blocks if fixed and b.name in fixed}
-    plans = [_place(blocks, pinned, order) for order in _ORDERS]
-    offsets = min(plans, key=lambda plan: _extent(blocks, plan))
-    return ArenaPlan(offsets, _extent(blocks, offsets), peak_live_bytes(step))
+    needed = blocks(step)
+    pinned = {b: fixed[b.tensors[0]] for b in needed if fixed and b.tensors[0] in fixed}
+    plans = [_place(needed, pinned, order) for order in _ORDERS]
+    offsets = min(plans, key=_extent)
+    by_tensor = {name: offset for block, offset in offsets.items() for name in block.tensors}
+    return ArenaPlan(by_tensor, _extent(offsets), peak_live_bytes(step))
 
 
-def _extent(blocks: list[_Block], offsets: Mapping[str, int]) -> int:
-    return max((offsets[b.name] + b.size for b in blocks), default=0)
+def _extent(offsets: Mapping[Block, int]) -> int:
+    return max((offset + block.size for block, offset in offsets.items()), default=0)
 
 
 def _place(
-    blocks: list[_Block], pinned: Mapping[str, int], order: Callable[[_Block], tuple[int, ...]]
-) -> dict[str, int]:
+    needed: list[Block], pinned: Mapping[Block, int], order: Callable[[Block], tuple[int, ...]]
+) -> dict[Block, int]:
     offsets = dict(pinned)
-    placed = [b for b in blocks if b.name in pinned]
-    for block in sorted((b for b in blocks if b.name not in pinned), key=order):
+    for block in sorted((b for b in needed if b not in pinned), key=order):
         taken = sorted(
-            (offsets[other.name], offsets[other.name] + other.size)
-            for other in placed
-            if other.meets(block)
+            (offset, offset + other.size) for other, offset in offsets.items() if other.meets(block)
         )
-        offsets[block.name] = _best_gap(taken, block.size)
-        placed.append(block)
+        offsets[block] = _best_gap(taken, block.size)
     return offsets
 
 

@@ -45,6 +45,8 @@ class KernelCall:
     writes: tuple[str, ...]
     overwrites: bool = False
     """The kernel writes to one of the tensors that it reads, through the same argument."""
+    may_overwrite: tuple[str, ...] = ()
+    """Tensors among ``reads`` whose memory the only tensor in ``writes`` may take over."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -53,10 +55,11 @@ class KernelCall:
 
     def renamed(self, names: Mapping[str, str]) -> "KernelCall":
         """Return the same call with tensors under other names; those not listed keep theirs."""
-        reads, writes = (
-            tuple(names.get(n, n) for n in group) for group in (self.reads, self.writes)
+        reads, writes, may_overwrite = (
+            tuple(names.get(n, n) for n in group)
+            for group in (self.reads, self.writes, self.may_overwrite)
         )
-        return replace(self, reads=reads, writes=writes)
+        return replace(self, reads=reads, writes=writes, may_overwrite=may_overwrite)
 
 
 @dataclass(frozen=True)
@@ -112,13 +115,63 @@ def live_intervals(step: Step) -> dict[str, tuple[int, int]]:
     return intervals
 
 
+@dataclass(frozen=True)
+class Block:
+    """Bytes of the arena, for one tensor or for several, each written over the one before."""
+
+    tensors: tuple[str, ...]
+    size: int
+    """Aligned."""
+    start: int
+    """First call that it must survive."""
+    end: int
+    """Last call that it must survive."""
+
+    def meets(self, other: "Block") -> bool:
+        """Tell whether both are live during some call."""
+        return self.start <= other.end and other.start <= self.end
+
+
+def blocks(step: Step) -> list[Block]:
+    """Return the blocks that the arena tensors of a step need.
+
+    A tensor takes over the block of another where the kernel that makes it allows that and is the
+    last to read the other. Inputs and outputs have blocks of their own: their places are public.
+    """
+    intervals = live_intervals(step)
+    public = {*step.inputs, *step.outputs}
+    chain: dict[str, tuple[str, ...]] = {name: (name,) for name in intervals}
+    for time, call in enumerate(step.calls):
+        if not call.may_overwrite:
+            continue
+        (new,) = call.writes
+        for old in call.may_overwrite:
+            if (
+                not {old, new} & public
+                and step.in_arena(old)
+                and step.in_arena(new)
+                and intervals[old][1] == time == intervals[new][0]
+                and align(step.tensors[old].bytes) == align(step.tensors[new].bytes)
+            ):
+                chain[new] = (*chain.pop(old), new)
+                break
+    return [
+        Block(
+            names,
+            align(step.tensors[name].bytes),
+            intervals[names[0]][0],
+            intervals[name][1],
+        )
+        for name, names in chain.items()
+    ]
+
+
 def live_bytes(step: Step) -> list[int]:
     """Return the aligned bytes that are live during each call."""
     change = [0] * (len(step.calls) + 2)
-    for name, (start, end) in live_intervals(step).items():
-        size = align(step.tensors[name].bytes)
-        change[start] += size
-        change[end + 1] -= size
+    for block in blocks(step):
+        change[block.start] += block.size
+        change[block.end + 1] -= block.size
     total, live = 0, []
     for time in range(max(len(step.calls), 1)):
         total += change[time]
