@@ -6,7 +6,7 @@ evaluate       forward -> loss and the number of samples predicted right
 lower          operators -> fused TIR kernels that ``call_tir`` binds together
 
 Ordering, placement and emission follow on plain data: ``extract_step``, ``reorder_for_memory``,
-``plan_arena``, ``emit_entry_point``, ``build_object``.
+``rematerialize``, ``plan_arena``, ``emit_entry_point``, ``build_object``.
 """
 
 from collections.abc import Mapping, Sequence
