@@ -36,6 +36,7 @@ class CompiledModel:
     """An artifact on disk, and what its compilation found."""
 
     artifact: Artifact
+    plan: Plan
     compile_s: float
     clipping_bytes: Mapping[str, int] = field(default_factory=dict)
     """Arena of a step with and without clipping, and what is between; empty without any."""
@@ -65,6 +66,11 @@ class CompiledModel:
             "arena_lower_bound_bytes": resident + regions.arena_lower_bound_bytes,
             "transient_bytes": regions.arena_bytes,
             "transient_lower_bound_bytes": regions.arena_lower_bound_bytes,
+            "recomputed_share": round(self.plan.repeated, 4),
+            "memory_frontier": [
+                {"arena_bytes": p.total_bytes, "recomputed_share": round(p.repeated, 4)}
+                for p in self.plan.prices
+            ],
             "workspace_bytes_per_thread": regions.workspace_bytes_per_thread,
             "weights_bytes": weights_bytes,
             "optimizer_bytes": optimizer_bytes,
@@ -88,6 +94,7 @@ def compile(
     clip: str | Clipping | None = None,
     batch_norm: Statistics = "frozen",
     dropout: bool = False,
+    memory_budget: int | None = None,
     keep_gradients: bool = False,
     executable: bool | None = None,
     progress: Progress | None = None,
@@ -107,6 +114,8 @@ def compile(
             and updates them, as PyTorch does in train mode.
         dropout: let training steps drop out where the model does. Without it a step is
             deterministic; prediction and evaluation never drop anything.
+        memory_budget: bytes of weights, optimizer state and transients together; where the step
+            needs more, tensors are computed again instead of kept, the cheapest first.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
         executable: link the standalone program too; by default only for other machines.
         progress: called as stages go by.
@@ -114,6 +123,7 @@ def compile(
     Raises:
         UnknownNameError: the target, loss, optimizer, a pattern or a selector names nothing.
         UnsupportedModelError: operators without a derivative, all of them listed.
+        MemoryBudgetError: the budget cannot be met.
         BuildError: zig could not link.
         ArtifactError: ``output`` exists and is not an artifact.
     """
@@ -147,7 +157,7 @@ def compile(
     )
     tell("plan", 0, 1)
     steps, kernels = share_kernels(graphs.steps)
-    plan = Plan.make(steps, graphs)
+    plan = Plan.make(steps, graphs, kernels, spec, memory_budget)
     tell("schedule", 0, len(kernels))
     scheduled = {}
     for name, kernel in kernels.items():
@@ -176,6 +186,7 @@ def compile(
     tell("link", 1, 1)
     return CompiledModel(
         artifact=artifact,
+        plan=plan,
         compile_s=time.perf_counter() - started,
         clipping_bytes=plan.clipping_bytes(graphs),
         dropouts=dropouts,

@@ -33,5 +33,9 @@ class BuildError(PockError):
     """The cross-linker could not build the artifact's binary."""
 
 
+class MemoryBudgetError(PockError):
+    """No plan of the step fits the bytes that were asked for."""
+
+
 class DivergedError(PockError):
     """The loss is not a finite number any more; the last good checkpoint was kept."""

@@ -1,6 +1,6 @@
 """``pock compile``: from a trained model to an artifact that learns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pock_tvm.cli.memory import memory_of, memory_rows
-from pock_tvm.cli.options import json_option
-from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows
+from pock_tvm.cli.options import BYTES, json_option
+from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
 from pock_tvm.clipping import CLIPPINGS, make_clipping
 from pock_tvm.losses import LOSSES, make_loss
@@ -94,6 +94,13 @@ T = TypeVar("T")
     help="Drop out while training, where the model does. Evaluation never does.",
 )
 @click.option(
+    "--memory-budget",
+    type=BYTES,
+    metavar="SIZE",
+    help="Weights, optimizer state and transients, such as 64MB or 32MiB; compute tensors again"
+    " instead of keeping them until the plan fits.",
+)
+@click.option(
     "--executable/--no-executable",
     default=None,
     help="Link the standalone pock_train too. Default: only for other machines.",
@@ -154,7 +161,23 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
     print_rows("memory", memory_rows(memory_of(description)))
     if report["clipping"]:
         click.echo(_clipping_line(report))
+    print_table(
+        "memory for time",
+        ("weights, state and transients", "more time, by estimate"),
+        [
+            (format_bytes(point["arena_bytes"]), f"{point['recomputed_share']:.1%}")
+            for point in _some(report["memory_frontier"])
+        ],
+    )
     print_rows("time", {name: format_seconds(spent) for name, spent in progress.seconds.items()})
+
+
+def _some(frontier: Sequence[Any]) -> list[Any]:
+    """Return the ends of the frontier and six points that share out the bytes between them."""
+    most, least = (point["arena_bytes"] for point in (frontier[0], frontier[-1]))
+    wanted = [most + (least - most) * i // 7 for i in range(8)]
+    chosen = [next(p for p in frontier if p["arena_bytes"] <= size) for size in wanted]
+    return [point for i, point in enumerate(chosen) if point not in chosen[:i]]
 
 
 def compile_reference(
@@ -170,6 +193,7 @@ def compile_reference(
     ignore_index: int | None,
     clip: str | None,
     batch_norm: "Statistics",
+    memory_budget: int | None,
     executable: bool | None,
     dropout: bool,
     keep_gradients: bool,
@@ -205,6 +229,7 @@ def compile_reference(
         clip=clipping,
         batch_norm=batch_norm,
         dropout=dropout,
+        memory_budget=memory_budget,
         keep_gradients=keep_gradients,
         executable=executable,
         progress=progress,

@@ -1,12 +1,32 @@
 """Where every tensor of an artifact lies, and in which order the kernels run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tvm import tirx
+
+from pock_tvm.compilation.costs import estimate_cycles
 from pock_tvm.compilation.graphs import Graphs
+from pock_tvm.errors import MemoryBudgetError
 from pock_tvm.relay_passes.plan_arena import ArenaPlan, plan_arena
+from pock_tvm.relay_passes.rematerialize import Tradeoff, tradeoffs
 from pock_tvm.relay_passes.reorder_for_memory import reorder_for_memory
 from pock_tvm.relay_passes.step import Step, align
+from pock_tvm.schedules import overwritable_inputs
+from pock_tvm.targets import TargetSpec
+
+SMALL_PRICE = 0.02
+"""Share of a step's time that is given for memory where no budget asks for more."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What fewer bytes would cost in time."""
+
+    total_bytes: int
+    """Weights, optimizer state and the transients of the largest entry point."""
+    repeated: float
+    """Share of the step's time, by estimate, that goes into computing tensors again."""
 
 
 @dataclass(frozen=True)
@@ -21,27 +41,66 @@ class Plan:
     trainable_bytes: int
     state_bytes: int
 
+    prices: tuple[Price, ...]
+    """The whole frontier of ``train_step``, from no repetition to the fewest bytes."""
+    repeated: float
+    """Where on it this plan stands."""
+
     @classmethod
-    def make(cls, steps: list[Step], graphs: Graphs) -> "Plan":
+    def make(
+        cls,
+        steps: list[Step],
+        graphs: Graphs,
+        kernels: Mapping[str, tirx.PrimFunc],
+        spec: TargetSpec,
+        memory_budget: int | None = None,
+    ) -> "Plan":
         """Order each step's calls, then give every tensor its place.
 
         What callers see (inputs, outputs) has one place in all steps.
+
+        Args:
+            steps: the entry points, ``train_step`` among them.
+            graphs: whose weights and slots are laid out.
+            kernels: what the steps call, not yet scheduled.
+            spec: machine by whose estimated times memory is bought.
+            memory_budget: bytes of weights, optimizer state and transients together.
+
+        Raises:
+            MemoryBudgetError: the budget cannot be met.
         """
-        ordered = [reorder_for_memory(step) for step in steps]
-        public: dict[str, int] = {}
-        arenas = {}
-        for step in ordered:
-            plan = plan_arena(step, public)
-            arenas[step.name] = plan
-            public.update({n: plan.offsets[n] for n in (*step.inputs, *step.outputs)})
         learned = (*graphs.trainable, *graphs.statistics)
         in_state = set(learned)
-        tensors = {n: t for step in ordered for n, t in step.tensors.items()}
+        tensors = {n: t for step in steps for n, t in step.tensors.items()}
         sizes = {n: v.nbytes for n, v in graphs.values.items()}
         frozen, frozen_bytes = _lay_out({n: s for n, s in sizes.items() if n not in in_state})
         state, trainable_bytes = _lay_out({n: sizes[n] for n in learned})
         slots, slot_bytes = _lay_out({n: tensors[n].bytes for n in graphs.slots})
         state.update({n: trainable_bytes + offset for n, offset in slots.items()})
+        resident = frozen_bytes + trainable_bytes + slot_bytes
+
+        overwritable = {name: overwritable_inputs(func) for name, func in kernels.items()}
+        cycles = estimate_cycles(kernels, spec)
+        public: dict[str, int] = {}
+        ordered, arenas, repeated = [], {}, 0.0
+        prices: tuple[Price, ...] = ()
+        for step in steps:
+            choices = tradeoffs(reorder_for_memory(_with_overwrites(step, overwritable)), cycles)
+            whole = sum(cycles[call.kernel] for call in step.calls) or 1.0
+            budget = None if memory_budget is None else memory_budget - resident
+            choice, plan = _choose(choices, whole, budget, public)
+            if plan is None:
+                least = resident + min(c.peak_bytes for c in choices)
+                raise MemoryBudgetError(
+                    f"{step.name} needs {least:,} bytes at the least, the memory budget is"
+                    f" {memory_budget:,}; make the batch smaller or let fewer tensors learn"
+                )
+            ordered.append(choice.step)
+            arenas[step.name] = plan
+            public.update({n: plan.offsets[n] for n in (*step.inputs, *step.outputs)})
+            if step.name == "train_step":
+                repeated = choice.repeated / whole
+                prices = tuple(Price(resident + c.peak_bytes, c.repeated / whole) for c in choices)
         return cls(
             ordered,
             arenas,
@@ -50,6 +109,8 @@ class Plan:
             frozen_bytes,
             trainable_bytes,
             trainable_bytes + slot_bytes,
+            prices,
+            repeated,
         )
 
     def clipping_bytes(self, graphs: Graphs) -> dict[str, int]:
@@ -75,3 +136,32 @@ def _lay_out(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
         offsets[name] = end
         end += align(size)
     return offsets, end
+
+
+def _with_overwrites(step: Step, overwritable: Mapping[str, tuple[int, ...]]) -> Step:
+    """Note at each call which of its tensors the result may be written over."""
+    calls = []
+    for call in step.calls:
+        if len(call.writes) != 1 or call.overwrites:
+            calls.append(call)
+            continue
+        # A tensor may be two operands: every way in which it is read counts.
+        kept = {n for i, n in enumerate(call.reads) if i not in overwritable[call.kernel]}
+        free = dict.fromkeys(n for n in call.reads if n not in kept)
+        calls.append(replace(call, may_overwrite=tuple(free)))
+    return step.with_calls(calls)
+
+
+def _choose(
+    choices: list[Tradeoff], whole: float, budget: int | None, public: Mapping[str, int]
+) -> tuple[Tradeoff, ArenaPlan | None]:
+    """Return the first choice that fits the budget, or the least bytes for a small price."""
+    if budget is None:
+        choice = [c for c in choices if c.repeated <= SMALL_PRICE * whole][-1]
+        return choice, plan_arena(choice.step, public)
+    for choice in choices:
+        if choice.peak_bytes <= budget:
+            plan = plan_arena(choice.step, public)
+            if plan.arena_bytes <= budget:
+                return choice, plan
+    return choices[-1], None

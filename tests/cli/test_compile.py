@@ -49,6 +49,22 @@ def test_tables(pock, tmp_path):
     assert "update                  bias\n" in text
 
 
+def test_a_memory_budget_is_met_and_priced(pock, tmp_path):
+    freely = pock("compile", "small_net:build", "-o", tmp_path / "net", "--json")
+    frontier = freely["memory_frontier"]
+    sizes = [point["arena_bytes"] for point in frontier]
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert freely["arena_bytes"] in sizes
+    least = sizes[-1]
+    assert least < freely["arena_bytes"]
+    tight = pock(
+        *("compile", "small_net:build", "-o", tmp_path / "tight"),
+        *("--memory-budget", f"{least + 256}B", "--json"),
+    )
+    assert tight["arena_bytes"] <= least + 256
+    assert tight["recomputed_share"] > freely["recomputed_share"]
+
+
 def test_momentum_reaches_the_optimizer(monkeypatch, pock, tmp_path):
     seen = {}
     # `pock_tvm.compile` is the function; the module of that name stands in sys.modules.
@@ -79,6 +95,7 @@ def test_momentum_reaches_the_optimizer(monkeypatch, pock, tmp_path):
         (["--clip", "norm:1"], "unknown clipping 'norm'; known are value, tensor-norm"),
         (["--clip", "value"], "clipping 'value' needs a limit: value:1.0"),
         (["--clip", "global-norm:-1"], "limit must be > 0"),
+        (["--memory-budget", "1KB"], "the memory budget is 1,000; make the batch smaller"),
     ],
 )
 def test_bad_names_write_nothing(refused, tmp_path, arguments, message):
@@ -112,6 +129,7 @@ def test_bad_models_write_nothing(refused, tmp_path, model, message):
         (["--loss", "mse", "--ignore-index", "0"], "--ignore-index is not for --loss mse"),
         (["--optimizer", "lion", "--eps", "1"], "--eps is not for --optimizer lion, which takes"),
         (["--batch", "0"], "0 is not in the range"),
+        (["--memory-budget", "64 miles"], "'64 miles' is no size; write 64MB, 32MiB"),
     ],
 )
 def test_options_that_do_not_fit_together_are_wrong_usage(misused, tmp_path, arguments, message):
@@ -136,8 +154,9 @@ def test_progress_off_a_terminal_is_plain_lines(monkeypatch, capsys):
     assert set(progress.seconds) == {"import", "train"}
 
 
-def test_the_report_is_plain_json(small_artifact):
-    from pock_tvm.compile import CompiledModel
-
-    json.dumps(CompiledModel(artifact=small_artifact, compile_s=1.0).report())
+def test_the_report_is_plain_json(pock, tmp_path):
+    report = pock(
+        "compile", "small_net:build", "-o", tmp_path / "net", "--update", "head", "--json"
+    )
+    assert json.loads(json.dumps(report)) == report
     assert verb.compile_command.name == "compile"

@@ -1,0 +1,33 @@
+"""Estimated time of each kernel, for decisions that weigh memory against time.
+
+A roofline without overlap of calls: cycles of arithmetic at two vector multiply-adds in a cycle, or
+of memory traffic at 4 bytes in a cycle, whichever is more. On one znver4 core the sum over a
+DistilBERT step is within 10 % of the measured time; only ratios of such sums are ever used.
+"""
+
+from collections.abc import Mapping
+
+import tvm
+from tvm import tirx
+from tvm.s_tir.analysis import estimate_tir_flops
+
+from pock_tvm.relay_passes.step import Tensor
+from pock_tvm.schedules import has_stages
+from pock_tvm.targets import TargetSpec
+
+BYTES_PER_CYCLE = 4
+
+
+def estimate_cycles(kernels: Mapping[str, tirx.PrimFunc], spec: TargetSpec) -> dict[str, float]:
+    """Return the cycles that one core of ``spec`` needs for each kernel."""
+    flops_per_cycle = 2 * spec.vector_lanes()
+    cycles = {}
+    for name, func in kernels.items():
+        # A kernel that is one opaque block (a sort, an external call) moves data.
+        flops = estimate_tir_flops(tvm.IRModule({"main": func})) if has_stages(func) else 0
+        moved = sum(
+            Tensor("", tuple(int(d) for d in p.ty.shape), str(p.ty.dtype)).bytes
+            for p in func.params
+        )
+        cycles[name] = max(flops / flops_per_cycle, moved / BYTES_PER_CYCLE)
+    return cycles
