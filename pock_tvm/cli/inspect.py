@@ -8,19 +8,26 @@ import click
 from pock_tvm.cli.memory import memory_of, memory_rows
 from pock_tvm.cli.options import json_option
 from pock_tvm.cli.output import format_bytes, print_json, print_rows, print_table
+from pock_tvm.errors import PockError
 
 if TYPE_CHECKING:
     from pock_tvm.artifact.checkpoint import CheckpointFile
     from pock_tvm.artifact.load import Artifact
+    from pock_tvm.report.lifetimes import Lifetime
 
 
 @click.command("inspect")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
-    "--top", type=click.IntRange(0), default=5, show_default=True, help="Largest tensors."
+    "--top", type=click.IntRange(0), default=10, show_default=True, help="Tensors to list."
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the life of every tensor of a training step: .png, .svg, or .html to point at.",
 )
 @json_option
-def inspect_command(*, path: Path, top: int, as_json: bool) -> None:
+def inspect_command(*, path: Path, top: int, picture: Path | None, as_json: bool) -> None:
     """Check the artifact or checkpoint at PATH and show what it holds.
 
     \b
@@ -41,6 +48,9 @@ def inspect_command(*, path: Path, top: int, as_json: bool) -> None:
       evaluate    pock_entry_evaluate              57
       predict     pock_entry_predict               54
     ...
+
+    \b
+    $ pock inspect net --picture net.html
 
     \b
     $ pock inspect net.ckpt
@@ -64,6 +74,8 @@ def inspect_command(*, path: Path, top: int, as_json: bool) -> None:
     from pock_tvm.artifact.load import load_artifact
 
     artifact = load_artifact(path)
+    if picture is not None:
+        _draw(artifact, picture)
     if as_json:
         print_json(describe_artifact(artifact, top))
     else:
@@ -96,6 +108,7 @@ def describe_artifact(artifact: "Artifact", top: int) -> dict[str, Any]:
             for e in description.entries
         ],
         "memory": memory_of(description),
+        "peak": _peak(artifact, top),
         "largest_tensors": [
             {"name": t.name, "region": t.region, "shape": list(t.shape), "bytes": t.nbytes}
             for t in _largest(description.tensors, top)
@@ -147,6 +160,16 @@ def _show_artifact(artifact: "Artifact", top: int) -> None:
         [tuple(entry.values()) for entry in found["entries"]],
     )
     print_rows("memory", memory_rows(found["memory"]))
+    peak = found["peak"]
+    kinds = ", ".join(f"{kind} {format_bytes(n)}" for kind, n in peak["bytes_by_kind"].items())
+    print_table(
+        f"transients at the peak, call {peak['call']} of {peak['calls']}: {kinds}",
+        ("name", "kind", "shape", "calls", "size"),
+        [
+            (t["name"], t["kind"], t["shape"], "{}-{}".format(*t["live"]), format_bytes(t["bytes"]))
+            for t in peak["tensors"]
+        ],
+    )
     print_table(
         "largest tensors",
         ("name", "region", "shape", "size"),
@@ -172,6 +195,54 @@ def _show_checkpoint(checkpoint: "CheckpointFile") -> None:
             "tensors": len(checkpoint.shapes),
         },
     )
+
+
+def _lifetimes(artifact: "Artifact") -> tuple[list["Lifetime"], int]:
+    """Return the arena tensors of the training step, and how many calls it has."""
+    from pock_tvm.report.lifetimes import lifetimes
+
+    entry = artifact.description.entry("train_step")
+    plan = artifact.plan()["train_step"]
+    return lifetimes(plan, entry.outputs if entry else ()), len(plan["calls"])
+
+
+def _peak(artifact: "Artifact", top: int) -> dict[str, Any]:
+    """Return what lives when most of the arena is in use."""
+    from pock_tvm.report.lifetimes import at_peak, peak_bytes_by_kind
+
+    tensors, calls = _lifetimes(artifact)
+    time, there = at_peak(tensors, calls)
+    return {
+        "call": time,
+        "calls": calls,
+        "bytes_by_kind": peak_bytes_by_kind(tensors, calls),
+        "tensors": [
+            {
+                "name": t.name,
+                "kind": t.kind,
+                "shape": list(t.shape),
+                "live": [t.start, t.end],
+                "bytes": t.nbytes,
+            }
+            for t in there[:top]
+        ],
+    }
+
+
+def _draw(artifact: "Artifact", picture: Path) -> None:
+    if picture.suffix.lower() not in (".png", ".svg", ".html"):
+        raise click.UsageError(
+            f"--picture {picture}: write a name that ends in .png, .svg or .html"
+        )
+    try:
+        from pock_tvm.report.lifetime_picture import draw_lifetimes
+    except ModuleNotFoundError as error:
+        raise PockError(
+            f"--picture needs {error.name}; install it with: pip install 'pock-tvm[report]'"
+        ) from error
+    description = artifact.description
+    title = f"{description.model}, {description.update['name']}, batch {description.batch}"
+    draw_lifetimes(*_lifetimes(artifact), title, picture)
 
 
 def _largest(tensors: Any, top: int) -> list[Any]:

@@ -22,6 +22,31 @@ def test_artifact_tables(pock, small_artifact):
     assert "update     full: 9 of 9 tensors learn\n" in text
     for title in ("entry points", "memory", "largest tensors", "files, every SHA-256 checked"):
         assert f"\n{title}\n" in text
+    assert "\ntransients at the peak, call " in text
+
+
+def test_the_peak_adds_up(pock, small_artifact):
+    found = pock("inspect", small_artifact.directory, "--json", "--top", 1000)
+    peak = found["peak"]
+    lived = sum(peak["bytes_by_kind"].values())
+    bound = found["memory"]["transient_lower_bound_bytes"]
+    assert bound - 64 * len(peak["tensors"]) < lived <= bound  # tensors are padded to 64 bytes
+    assert all(t["live"][0] <= peak["call"] <= t["live"][1] for t in peak["tensors"])
+
+
+def test_a_picture_to_point_at(pock, small_artifact, tmp_path):
+    pock("inspect", small_artifact.directory, "--picture", tmp_path / "plan.html")
+    page = (tmp_path / "plan.html").read_text()
+    assert "pixels: float32[4, 1, 8, 8]" in page
+    assert "<script" not in page
+
+
+def test_a_picture_of_another_kind_is_wrong_usage(misused, small_artifact, tmp_path):
+    path = tmp_path / "plan.jpg"
+    assert "ends in .png, .svg or" in misused(
+        "inspect", small_artifact.directory, "--picture", path
+    )
+    assert not path.exists()
 
 
 @pytest.fixture
