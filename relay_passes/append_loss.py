@@ -4,20 +4,21 @@ Before:  main(parameters…, inputs…) -> logits
 After:   main(parameters…, inputs…, labels) -> (loss, rest…)                 measure="loss"
          main(parameters…, inputs…, labels) -> (loss, correct)               measure="accuracy"
 
-``correct`` counts the samples whose largest logit is the label's. Running statistics that
-``DecomposeBatchNorm`` returned beside the output stay behind the loss.
+``correct`` counts the samples whose largest logit is the label's; of yes-or-no outputs, those on
+the label's side of 0. Running statistics that ``DecomposeBatchNorm`` returned beside the output
+stay behind the loss; the teacher's logits that ``AppendTeacher`` returned last go into it.
 """
 
 from typing import Literal
 
 import tvm
 from tvm import relax
-from tvm.relax.op import argmax, astype, equal, mean, multiply, reshape, subtract
+from tvm.relax.op import argmax, astype, equal, greater, logical_and, not_equal
 from tvm.relax.op import sum as sum_
 
-from pock_tvm.losses import CrossEntropy, Loss
-from pock_tvm.relay_passes.operators.cross_entropy import cross_entropy
-from pock_tvm.relay_passes.rewrite import bindings_of, static_shape, substitute
+from pock_tvm.losses import BinaryCrossEntropy, Distillation, Loss
+from pock_tvm.relay_passes.loss_values import labels_type, loss_value
+from pock_tvm.relay_passes.rewrite import bindings_of, substitute
 
 
 @tvm.transform.module_pass(opt_level=0, name="AppendLoss")
@@ -34,30 +35,26 @@ class AppendLoss:
         params = [relax.Var(p.name, p.ty) for p in func.params]
         env: dict[relax.Var, relax.Expr] = dict(zip(func.params, params, strict=True))
         output, *rest = _fields(func)
-        labels = relax.Var("labels", labels_type(self.loss, output.ty))
+        teacher = rest.pop() if isinstance(self.loss, Distillation) else None
+        taken = labels_type(self.loss, output.ty)
+        labels = None if taken is None else relax.Var("labels", taken)
         bb = relax.BlockBuilder()
-        with bb.function("main", [*params, labels], attrs=dict(func.attrs or {})):
+        inputs = params if labels is None else [*params, labels]
+        with bb.function("main", inputs, attrs=dict(func.attrs or {})):
             with bb.dataflow():
                 for binding in bindings_of(func):
                     env[binding.var] = bb.emit(substitute(binding.value, env))
                 logits = substitute(output, env)
-                results = [bb.emit(_loss(bb, self.loss, logits, labels))]
+                goal = None if teacher is None else substitute(teacher, env)
+                results = [bb.emit(loss_value(bb, self.loss, logits, labels, goal))]
                 results += [substitute(r, env) for r in rest]
-                if self.measure == "accuracy" and isinstance(self.loss, CrossEntropy):
-                    results.append(bb.emit(_correct(bb, logits, labels)))
+                if self.measure == "accuracy" and self.loss.counts:
+                    results.append(bb.emit(_correct(bb, self.loss, logits, labels)))
                 result = bb.emit_output(relax.Tuple(results))
             bb.emit_func_output(result)
         out = mod.clone()
         out["main"] = bb.get()["main"]
         return out
-
-
-def labels_type(loss: Loss, output: relax.TensorType) -> relax.TensorType:
-    """Return the type of the labels that ``loss`` compares a model's ``output`` with."""
-    shape = [int(d) for d in output.shape]
-    if isinstance(loss, CrossEntropy):
-        return relax.TensorType(shape[:-1], "int32")
-    return relax.TensorType(shape, output.dtype)
 
 
 def _fields(func: relax.Function) -> list[relax.Expr]:
@@ -68,26 +65,16 @@ def _fields(func: relax.Function) -> list[relax.Expr]:
     return list(bound.fields) if isinstance(bound, relax.Tuple) else [result]
 
 
-def _rows(bb: relax.BlockBuilder, logits: relax.Expr) -> relax.Expr:
-    shape = static_shape(logits)
-    if len(shape) == 2:
-        return logits
-    return bb.emit(reshape(logits, (-1, shape[-1])))
-
-
-def _loss(bb: relax.BlockBuilder, loss: Loss, logits: relax.Expr, labels: relax.Var) -> relax.Expr:
-    if isinstance(loss, CrossEntropy):
-        flat = labels if labels.ty.ndim == 1 else bb.emit(reshape(labels, (-1,)))
-        return cross_entropy(
-            _rows(bb, logits),
-            flat,
-            label_smoothing=loss.label_smoothing,
-            ignore_index=loss.ignore_index,
-        )
-    difference = bb.emit(subtract(logits, labels))
-    return mean(multiply(difference, difference))
-
-
-def _correct(bb: relax.BlockBuilder, logits: relax.Expr, labels: relax.Var) -> relax.Expr:
-    predicted = bb.emit(astype(argmax(logits, axis=-1), "int32"))
-    return sum_(astype(equal(predicted, labels), "int32"))
+def _correct(
+    bb: relax.BlockBuilder, loss: Loss, logits: relax.Expr, labels: relax.Var
+) -> relax.Expr:
+    if isinstance(loss, BinaryCrossEntropy):
+        # as integers: LLVM has no comparison of two truth values
+        yes = astype(greater(logits, relax.const(0, logits.ty.dtype)), "int32")
+        wanted = astype(greater(labels, relax.const(0.5, labels.ty.dtype)), "int32")
+        return sum_(astype(equal(yes, wanted), "int32"))
+    hits = equal(bb.emit(astype(argmax(logits, axis=-1), "int32")), labels)
+    ignored = getattr(loss, "ignore_index", -1)
+    if ignored >= 0:  # a class of that number exists, and may be predicted
+        hits = logical_and(hits, not_equal(labels, relax.const(ignored, "int32")))
+    return sum_(astype(hits, "int32"))

@@ -21,6 +21,7 @@ from pock_tvm.losses import Loss
 from pock_tvm.optimizers import Optimizer
 from pock_tvm.relay_passes.append_loss import AppendLoss
 from pock_tvm.relay_passes.append_optimizer import AppendOptimizer
+from pock_tvm.relay_passes.append_teacher import AppendTeacher
 from pock_tvm.relay_passes.convert_to_channels_last import ConvertToChannelsLast
 from pock_tvm.relay_passes.decompose_batch_norm import DecomposeBatchNorm, Statistics
 from pock_tvm.relay_passes.derive_backward import DeriveBackward
@@ -34,6 +35,9 @@ from pock_tvm.relay_passes.operators import LOWERINGS
 from pock_tvm.relay_passes.seed_dropout import SeedDropout
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
 from pock_tvm.relay_passes.update_touched_rows import UpdateTouchedRows
+
+Teacher = tuple[tvm.IRModule, Sequence[str]]
+"""The canonical model as it predicts, and the parameters that training will change."""
 
 
 def canonicalize(
@@ -69,6 +73,7 @@ def train(
     optimizer: Optimizer,
     trainable: Sequence[str],
     *,
+    teacher: Teacher | None = None,
     clipping: Clipping | None = None,
     keep_gradients: bool = False,
 ) -> Pass:
@@ -76,6 +81,7 @@ def train(
     transforms = [clipping_transform(clipping)] if clipping else []
     return Sequential(
         [
+            *([AppendTeacher(*teacher)] if teacher else []),
             AppendLoss(loss),
             DeriveBackward(trainable),
             SimplifyShapes(),
@@ -89,9 +95,16 @@ def train(
     )
 
 
-def evaluate(loss: Loss) -> Pass:
+def evaluate(loss: Loss, teacher: Teacher | None = None) -> Pass:
     """Return the passes that make a canonical model measure itself."""
-    return AppendLoss(loss, "accuracy")
+    return Sequential(
+        [
+            *([AppendTeacher(*teacher)] if teacher else []),
+            AppendLoss(loss, "accuracy"),
+            relax.transform.EliminateCommonSubexpr(),
+        ],
+        name="evaluate",
+    )
 
 
 def lower() -> Pass:

@@ -16,9 +16,10 @@ from pock_tvm.clipping import Clipping, describe_clipping
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.plan import Plan
 from pock_tvm.frontend import ImportedModel
-from pock_tvm.losses import CrossEntropy, Loss, describe_loss
+from pock_tvm.losses import Loss, describe_loss
 from pock_tvm.optimizers import Optimizer, describe_optimizer
 from pock_tvm.relay_passes.append_optimizer import LEARNING_RATE
+from pock_tvm.relay_passes.append_teacher import is_teacher_name
 from pock_tvm.relay_passes.build_object import BuiltObjects
 from pock_tvm.relay_passes.emit_entry_point import entry_symbol
 from pock_tvm.relay_passes.step import Step, live_intervals
@@ -84,7 +85,7 @@ def _tensor_specs(
     for name, value in graphs.values.items():
         in_state = name in plan.state
         role: Role = "weight"
-        if name.startswith("constant."):
+        if name.startswith("constant.") or is_teacher_name(name):
             role = "constant"
         elif name in model.buffers:
             role = "statistic"
@@ -117,7 +118,7 @@ def _tensor_specs(
     for name in dict.fromkeys(n for s in plan.steps for n in (*s.inputs, *s.outputs)):
         tensor = tensors[name]
         step = next(s for s in plan.steps if name in (*s.inputs, *s.outputs))
-        is_label = name == "labels" and isinstance(loss, CrossEntropy)
+        is_label = name == "labels" and loss.labels == "classes"
         specs.append(
             TensorSpec(
                 name=name,
@@ -128,7 +129,7 @@ def _tensor_specs(
                 role=_role_of(name, step),
                 axes=graphs.axes.get(name),
                 limit=classes if is_label else graphs.limits.get(name),
-                ignore=loss.ignore_index if is_label and isinstance(loss, CrossEntropy) else None,
+                ignore=getattr(loss, "ignore_index", None) if is_label else None,
             )
         )
     return tuple(specs)

@@ -8,9 +8,10 @@ import tvm
 
 from pock_tvm.clipping import Clipping
 from pock_tvm.frontend import ImportedModel
-from pock_tvm.losses import CrossEntropy, Loss
+from pock_tvm.losses import Distillation, Loss
 from pock_tvm.optimizers import Optimizer
 from pock_tvm.relay_passes import pipeline
+from pock_tvm.relay_passes.append_teacher import teacher_name
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.extract_step import ExtractedStep, extract_step
 from pock_tvm.relay_passes.index_limits import index_limits
@@ -59,18 +60,28 @@ class Graphs:
             for name, value in frozen_form["main"].attrs.get("stored_axes", {}).items()
         }
 
+        changing = (*trainable, *moving)
+        teacher = (frozen_form, changing) if isinstance(loss, Distillation) else None
+
         def joint_graph(clipping: Clipping | None) -> tvm.IRModule:
             return pipeline.train(
-                loss, optimizer, trainable, clipping=clipping, keep_gradients=keep_gradients
+                loss,
+                optimizer,
+                trainable,
+                teacher=teacher,
+                clipping=clipping,
+                keep_gradients=keep_gradients,
             )(train_form)
 
         joint = joint_graph(clipping)
         updates = [str(n) for n in joint["main"].attrs["updates"]]
         slots = tuple(n for n in updates if n not in model.parameters)
         regions: dict[str, Region] = dict.fromkeys(model.parameters, "frozen")
-        regions.update(dict.fromkeys((*trainable, *moving, *slots), "state"))
+        regions.update(dict.fromkeys((*changing, *slots), "state"))
+        copies = {teacher_name(n): n for n in changing} if teacher else {}
+        regions.update(dict.fromkeys(copies, "frozen"))
         gradients = tuple(f"gradient.{n}" for n in trainable) if keep_gradients else ()
-        measures = ("loss", "correct") if isinstance(loss, CrossEntropy) else ("loss",)
+        measures = ("loss", "correct") if loss.counts else ("loss",)
         lower = pipeline.lower()
 
         def train_step(joint: tvm.IRModule) -> ExtractedStep:
@@ -79,7 +90,7 @@ class Graphs:
         steps = [
             train_step(joint),
             extract_step(
-                lower(pipeline.evaluate(loss)(frozen_form)), "evaluate", regions, measures
+                lower(pipeline.evaluate(loss, teacher)(frozen_form)), "evaluate", regions, measures
             ),
             extract_step(lower(frozen_form), "predict", regions, ("logits",)),
         ]
@@ -88,6 +99,7 @@ class Graphs:
             name: np.ascontiguousarray(value.transpose(axes[name]) if name in axes else value)
             for name, value in model.parameters.items()
         }
+        values |= {copy: values[name] for copy, name in copies.items()}
         return cls(
             steps=steps,
             trainable=tuple(trainable),

@@ -12,6 +12,7 @@ from tvm.relax import op
 
 from pock_tvm.relay_passes.operators.cross_entropy import cross_entropy
 from pock_tvm.relay_passes.operators.dropout import dropout
+from pock_tvm.relay_passes.operators.pointwise_loss import POINTWISE, pointwise_loss
 
 Shape = tuple[int, ...]
 
@@ -99,6 +100,10 @@ def entropy(labels: Any, **options: Any) -> dict[str, Any]:
         "op": lambda x: cross_entropy(x, ints(labels), **options),
         "torch": lambda x: F.cross_entropy(x, torch.tensor(labels), **options),
     }
+
+
+def pointwise(kind: str, option: float = 1.0) -> Callable[..., relax.Expr]:
+    return lambda x: pointwise_loss(x, number([0.3, -1.2, 0.9, 1.7]), kind, option)
 
 
 def cat(*xs):
@@ -243,6 +248,7 @@ NN = [
         ((2, 3, 4), (3, 4), (3, 4)),
         torch=lambda x, g, b: F.layer_norm(x, (3, 4), g, b, 1e-3),
     ),
+    *(Case(f"pointwise_loss-{kind}", pointwise(kind, 0.5), ((4,),)) for kind in POINTWISE),
     Case("cross_entropy", shapes=((3, 4),), **entropy([1, 0, 3])),
     Case(
         "cross_entropy-smooth",

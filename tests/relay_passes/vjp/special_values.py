@@ -11,6 +11,8 @@ from rule_cases import Shape, channels_first, channels_last, entropy
 from tvm import relax
 from tvm.relax import op
 
+from pock_tvm.relay_passes.operators.pointwise_loss import pointwise_loss
+
 
 @dataclass(frozen=True)
 class Special:
@@ -54,6 +56,32 @@ SPECIAL = [
         lambda x: op.nn.max_pool2d(x, (2, 2), (1, 1), layout="NHWC"),
         (np.array([[1, 1, 0], [1, 1, 2], [2, 2, 2]]).reshape(1, 3, 3, 1),),
         lambda x: channels_last(F.max_pool2d(channels_first(x), 2, 1)),
+    ),
+    Special(
+        "l1-at-0",
+        lambda x: pointwise_loss(x, relax.const(np.zeros(3), "float64"), "l1"),
+        ([0.0, 1.0, -1.0],),
+        lambda x: x.abs().mean(),
+    ),
+    Special(
+        "huber-at-its-bend",
+        lambda x: pointwise_loss(x, relax.const(np.zeros(3), "float64"), "huber", 0.5),
+        ([0.5, -0.5, 0.0],),
+        lambda x: F.huber_loss(x, torch.zeros(3).double(), delta=0.5),
+    ),
+    Special(
+        "smooth-l1-at-its-bend",
+        lambda x: pointwise_loss(x, relax.const(np.zeros(3), "float64"), "smooth_l1", 0.5),
+        ([0.5, -0.5, 0.0],),
+        lambda x: F.smooth_l1_loss(x, torch.zeros(3).double(), beta=0.5),
+    ),
+    Special(
+        "bce-large",
+        lambda x: pointwise_loss(x, relax.const(np.array([0.0, 1.0, 1.0]), "float64"), "bce", 2.0),
+        ([-1e4, 1e4, -800.0],),
+        lambda x: F.binary_cross_entropy_with_logits(
+            x, torch.tensor([0.0, 1.0, 1.0]).double(), pos_weight=torch.tensor(2.0).double()
+        ),
     ),
     Special("power-at-0", op.power, ([0.0, 0.0, 2.0], [0.0, 2.0, 0.0]), torch.pow),
     Special("softmax-large", op.nn.softmax, ([[1e4, 0.0, -1e4]],), lambda x: F.softmax(x, -1)),
