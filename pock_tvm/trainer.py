@@ -12,6 +12,7 @@ from pock_tvm.artifact.batch import (
     Inputs,
     by_name,
     check_count,
+    check_labels,
     input_tensors,
     label_tensor,
     stored_samples,
@@ -85,22 +86,30 @@ class Trainer:
         """The steps of the last ``fit``, or those done so far of one that goes on."""
         return tuple(self._history)
 
-    def step(self, inputs: Inputs, labels: np.ndarray, learning_rate: float) -> float:
+    def step(self, inputs: Inputs, labels: np.ndarray | None, learning_rate: float) -> float:
         """Do one optimizer step on exactly one batch and return its loss.
+
+        Labels are None for a loss that takes none.
 
         Raises:
             BatchError: a name, shape, dtype or value does not fit.
             DivergedError: the loss is not finite.
         """
-        samples = self._samples(inputs, labels)
+        samples = self._labelled(inputs, labels)
         check_count(samples, self.batch)
         return self._step(samples, learning_rate)
 
-    def evaluate(self, inputs: Inputs, labels: np.ndarray) -> Evaluation:
-        """Return loss and accuracy over any number of samples."""
-        samples = self._samples(inputs, labels)
+    def evaluate(self, inputs: Inputs, labels: np.ndarray | None = None) -> Evaluation:
+        """Return loss and accuracy over any number of samples.
+
+        A loss without labels compares the samples of a batch with each other: it is measured on
+        whole batches, and what is left of the samples is left out.
+        """
+        samples = self._labelled(inputs, labels)
         count = check_count(samples)
         label = label_tensor(self.description)
+        if label is None:
+            return self._evaluate_whole_batches(samples, count // self.batch)
         loss = weight = 0.0
         right, counted = 0, True
         for start in range(0, count, self.batch):
@@ -134,7 +143,7 @@ class Trainer:
     def fit(
         self,
         inputs: Inputs,
-        labels: np.ndarray,
+        labels: np.ndarray | None = None,
         *,
         epochs: float | None = None,
         steps: int | None = None,
@@ -153,7 +162,7 @@ class Trainer:
 
         Args:
             inputs: all samples, any number.
-            labels: one per sample.
+            labels: one per sample; None for a loss that takes none.
             epochs: how often each sample is drawn; or else ``steps``.
             steps: length of the whole run, including what a resumed run has done already.
             learning_rate: the peak, or a function of the steps that the run has done.
@@ -171,7 +180,7 @@ class Trainer:
         Raises:
             DivergedError: a loss or weight is not finite; the last checkpoint is kept.
         """
-        samples = self._samples(inputs, labels)
+        samples = self._labelled(inputs, labels)
         count = check_count(samples)
         rate_of = _rate_function(learning_rate, schedule)
         total = _run_length(epochs, steps, count, self.batch)
@@ -244,11 +253,16 @@ class Trainer:
         """Return the samples in stored form, checked."""
         given = by_name(self.description, inputs)
         wanted = {tensor.name: tensor for tensor in input_tensors(self.description)}
-        if labels is not None:
-            label = label_tensor(self.description)
+        label = label_tensor(self.description)
+        if label is not None and labels is not None:
             wanted[label.name] = label
             given[label.name] = labels
         return {name: stored_samples(tensor, given[name]) for name, tensor in wanted.items()}
+
+    def _labelled(self, inputs: Inputs, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Return the samples, and their labels where the loss takes some."""
+        check_labels(self.description, labels)
+        return self._samples(inputs, labels)
 
     def _fill(self, batch: Mapping[str, np.ndarray]) -> None:
         for name, array in batch.items():
@@ -287,6 +301,18 @@ class Trainer:
         last_loss, last_right = self._session.evaluate()
         loss = (loss * self.batch - last_loss * missing) / real
         return loss, right if right < 0 else right - last_right * missing // self.batch
+
+    def _evaluate_whole_batches(
+        self, samples: Mapping[str, np.ndarray], batches: int
+    ) -> Evaluation:
+        """Return the mean loss of the whole batches."""
+        if not batches:
+            raise BatchError(f"the loss is that of a whole batch: give at least {self.batch}")
+        loss = 0.0
+        for start in range(0, batches * self.batch, self.batch):
+            self._fill({n: array[start : start + self.batch] for n, array in samples.items()})
+            loss += self._session.evaluate()[0]
+        return Evaluation(loss=loss / batches, accuracy=None, samples=batches * self.batch)
 
     def _start_run(
         self, seed: int, checkpoint: str | os.PathLike[str] | None, *, resume: bool

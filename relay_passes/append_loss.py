@@ -13,7 +13,7 @@ from typing import Literal
 
 import tvm
 from tvm import relax
-from tvm.relax.op import argmax, astype, equal, greater, logical_and, not_equal
+from tvm.relax.op import argmax, astype, equal, greater, multiply, not_equal
 from tvm.relax.op import sum as sum_
 
 from pock_tvm.losses import BinaryCrossEntropy, Distillation, Loss
@@ -69,12 +69,13 @@ def _correct(
     bb: relax.BlockBuilder, loss: Loss, logits: relax.Expr, labels: relax.Var
 ) -> relax.Expr:
     if isinstance(loss, BinaryCrossEntropy):
-        # as integers: LLVM has no comparison of two truth values
+        # as integers: TVM's code for operators on truth values does not verify
         yes = astype(greater(logits, relax.const(0, logits.ty.dtype)), "int32")
         wanted = astype(greater(labels, relax.const(0.5, labels.ty.dtype)), "int32")
         return sum_(astype(equal(yes, wanted), "int32"))
-    hits = equal(bb.emit(astype(argmax(logits, axis=-1), "int32")), labels)
+    hits = astype(equal(bb.emit(astype(argmax(logits, axis=-1), "int32")), labels), "int32")
     ignored = getattr(loss, "ignore_index", -1)
     if ignored >= 0:  # a class of that number exists, and may be predicted
-        hits = logical_and(hits, not_equal(labels, relax.const(ignored, "int32")))
-    return sum_(astype(hits, "int32"))
+        counts = not_equal(labels, relax.const(ignored, "int32"))
+        hits = multiply(hits, astype(counts, "int32"))
+    return sum_(hits)

@@ -1,78 +1,154 @@
-"""The small net through every loss, optimizer and form of batch norm, step by step with PyTorch."""
+"""The small net through losses, optimizers, clipping and batch norm, step by step with PyTorch."""
+
+import copy
 
 import numpy as np
 import pytest
 import small_net
 import torch
-from torch.nn.functional import cross_entropy, mse_loss
+import torch.nn.functional as F
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 import pock_tvm
 from pock_tvm import Trainer
+from pock_tvm.clipping import ClipGlobalNorm, ClipTensorNorm, ClipValue
 from pock_tvm.frontend import load_model
-from pock_tvm.losses import CrossEntropy, MeanSquaredError
-from pock_tvm.optimizers import SGD, AdamW
+from pock_tvm.losses import (
+    BinaryCrossEntropy,
+    Contrastive,
+    CrossEntropy,
+    Distillation,
+    Huber,
+    MeanSquaredError,
+)
+from pock_tvm.optimizers import SGD, Adafactor, Adam, AdamW, RMSProp
 
 RATE = 0.05
 CASES = {
-    "sgd": (CrossEntropy(), SGD(), "frozen"),
+    "sgd": (CrossEntropy(), SGD(), {}),
     "mse, nesterov": (
         MeanSquaredError(),
         SGD(momentum=0.9, nesterov=True, weight_decay=0.01),
-        "frozen",
+        {},
     ),
     "smoothed, momentum, batch norm": (
         CrossEntropy(label_smoothing=0.1, ignore_index=3),
         SGD(momentum=0.9),
-        "train",
+        {"batch_norm": "train"},
     ),
-    "adamw, batch norm": (CrossEntropy(), AdamW(beta1=0.8, weight_decay=0.1), "train"),
+    "adamw, batch norm": (
+        CrossEntropy(),
+        AdamW(beta1=0.8, weight_decay=0.1),
+        {"batch_norm": "train"},
+    ),
+    "bce, rmsprop, clipped values": (
+        BinaryCrossEntropy(pos_weight=2.0),
+        RMSProp(eps=0.1, momentum=0.5),
+        {"clip": ClipValue(0.01)},
+    ),
+    "huber, clipped tensors": (
+        Huber(delta=0.5),
+        SGD(momentum=0.9),
+        {"clip": ClipTensorNorm(0.05)},
+    ),
+    "distillation, adam, clipped": (
+        Distillation(weight=0.7, temperature=3.0, ignore_index=2),
+        Adam(eps=1e-3),
+        {"clip": ClipGlobalNorm(0.1)},
+    ),
+    "distillation, batch norm": (
+        Distillation(),
+        SGD(momentum=0.9),
+        {"batch_norm": "train"},
+    ),
+    "adafactor": (CrossEntropy(), Adafactor(), {"update": "head"}),
+    "contrastive": (Contrastive(), SGD(), {"update": "features.*,classifier.weight"}),
 }
 
 
 def _torch_optimizer(optimizer, parameters):
-    if isinstance(optimizer, AdamW):
-        betas = (optimizer.beta1, optimizer.beta2)
-        decay = optimizer.weight_decay
-        return torch.optim.AdamW(parameters, RATE, betas, optimizer.eps, decay)
+    name, decay = optimizer.name, {"weight_decay": optimizer.weight_decay}
+    if name in ("adam", "adamw"):
+        make = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+        return make(parameters, RATE, (optimizer.beta1, optimizer.beta2), optimizer.eps, **decay)
+    if name == "rmsprop":
+        options = {"eps": optimizer.eps, "momentum": optimizer.momentum}
+        return torch.optim.RMSprop(parameters, RATE, optimizer.alpha, **options, **decay)
+    if name == "adafactor":
+        return torch.optim.Adafactor(parameters, RATE)
     return torch.optim.SGD(
-        parameters,
-        RATE,
-        optimizer.momentum,
-        nesterov=optimizer.nesterov,
-        weight_decay=optimizer.weight_decay,
+        parameters, RATE, optimizer.momentum, nesterov=optimizer.nesterov, **decay
     )
 
 
-def _torch_loss(loss, output, labels):
+def _clip(clipping, parameters):
+    if isinstance(clipping, ClipValue):
+        clip_grad_value_(parameters, clipping.limit)
+    if isinstance(clipping, ClipGlobalNorm):
+        clip_grad_norm_(parameters, clipping.limit)
+    if isinstance(clipping, ClipTensorNorm):
+        for p in parameters:
+            clip_grad_norm_([p], clipping.limit)
+
+
+def _torch_loss(loss, output, labels, teacher):
+    if isinstance(loss, Contrastive):
+        diagonal = torch.arange(len(output))
+        return (F.cross_entropy(output, diagonal) + F.cross_entropy(output.T, diagonal)) / 2
     if isinstance(loss, MeanSquaredError):
-        return mse_loss(output, labels)
-    return cross_entropy(
-        output,
-        labels,
-        ignore_index=loss.ignore_index,
-        label_smoothing=loss.label_smoothing,
-    )
+        return F.mse_loss(output, labels)
+    if isinstance(loss, Huber):
+        return F.huber_loss(output, labels, delta=loss.delta)
+    if isinstance(loss, BinaryCrossEntropy):
+        weight = torch.tensor(loss.pos_weight)
+        return F.binary_cross_entropy_with_logits(output, labels, pos_weight=weight)
+    options = {"ignore_index": loss.ignore_index, "label_smoothing": loss.label_smoothing}
+    hard = F.cross_entropy(output, labels, **options)
+    if isinstance(loss, CrossEntropy):
+        return hard
+    t, counted = loss.temperature, labels != loss.ignore_index
+    q, p = (F.log_softmax(x[counted] / t, -1) for x in (output, teacher))
+    soft = F.kl_div(q, p, reduction="batchmean", log_target=True)
+    return (1 - loss.weight) * hard + loss.weight * t * t * soft
+
+
+def _labels(loss, generator, batch):
+    shape = (batch, small_net.CLASSES)
+    if isinstance(loss, BinaryCrossEntropy):
+        return generator.integers(0, 2, shape).astype("float32")
+    if loss.labels == "values":
+        return generator.standard_normal(shape, "float32")
+    if loss.labels == "classes":
+        return generator.integers(0, small_net.CLASSES, batch)
+    return None
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_five_steps_follow_pytorch(name, tmp_path):
-    loss, optimizer, batch_norm = CASES[name]
-    model = load_model("small_net:build", small_net.BATCH)
-    pock_tvm.compile(model, tmp_path / "net", loss=loss, optimizer=optimizer, batch_norm=batch_norm)
+    loss, optimizer, options = CASES[name]
+    batch = small_net.CLASSES if isinstance(loss, Contrastive) else small_net.BATCH
+    model = load_model("small_net:build", batch)
+    pock_tvm.compile(model, tmp_path / "net", loss=loss, optimizer=optimizer, **options)
     generator = np.random.default_rng(0)
-    pixels = generator.standard_normal((small_net.BATCH, 1, 8, 8), "float32")
-    labels = generator.integers(0, small_net.CLASSES, small_net.BATCH)
-    if isinstance(loss, MeanSquaredError):
-        labels = generator.standard_normal((small_net.BATCH, small_net.CLASSES), "float32")
+    pixels = generator.standard_normal((batch, 1, 8, 8), "float32")
+    labels = _labels(loss, generator, batch)
+    torch_labels = None if labels is None else torch.tensor(labels)
 
     module, _ = small_net.build()
-    module.train(batch_norm == "train")
-    reference = _torch_optimizer(optimizer, module.parameters())
+    original = copy.deepcopy(module).eval()
+    with torch.no_grad():
+        teacher = original(torch.tensor(pixels))
+    module.train(options.get("batch_norm") == "train")
     with Trainer(tmp_path / "net", threads=2) as trainer:
+        trained = [t.name for t in trainer.description.tensors if t.trainable]
+        parameters = [p for n, p in module.named_parameters() if n in trained]
+        assert len(parameters) == len(trained)
+        reference = _torch_optimizer(optimizer, parameters)
         for _ in range(5):
-            wanted = _torch_loss(loss, module(torch.tensor(pixels)), torch.tensor(labels))
+            wanted = _torch_loss(loss, module(torch.tensor(pixels)), torch_labels, teacher)
             reference.zero_grad()
             wanted.backward()
+            _clip(options.get("clip"), parameters)
             reference.step()
             assert trainer.step(pixels, labels, RATE) == pytest.approx(wanted.item(), abs=1e-5)
         for key, value in module.state_dict().items():
@@ -84,14 +160,18 @@ def test_five_steps_follow_pytorch(name, tmp_path):
         output = module(torch.tensor(pixels)).detach()
         np.testing.assert_allclose(trainer.predict(pixels), output.numpy(), atol=1e-4)
         measured = trainer.evaluate(pixels, labels)
-        wanted = _torch_loss(loss, output, torch.tensor(labels)).item()
+        wanted = _torch_loss(loss, output, torch_labels, teacher).item()
         assert measured.loss == pytest.approx(wanted, abs=1e-5)
-        if isinstance(loss, MeanSquaredError):
-            assert measured.accuracy is None
-        else:
-            counted = labels != loss.ignore_index
-            right = (output.argmax(1).numpy() == labels)[counted]
-            assert measured.accuracy == right.mean()
+        assert measured.accuracy == _accuracy(loss, output, labels)
+
+
+def _accuracy(loss, output, labels):
+    if not loss.counts:
+        return None
+    if isinstance(loss, BinaryCrossEntropy):
+        return ((output.numpy() > 0) == (labels > 0.5)).mean()
+    counted = labels != loss.ignore_index
+    return (output.argmax(1).numpy() == labels)[counted].mean()
 
 
 def test_an_artifact_compiled_again_is_not_the_old_one(tmp_path):

@@ -16,16 +16,22 @@ def input_tensors(description: ArtifactDescription) -> tuple[TensorSpec, ...]:
     return tuple(tensor for tensor in description.tensors if tensor.role == "input")
 
 
-def label_tensor(description: ArtifactDescription) -> TensorSpec:
-    """Return the labels' tensor.
+def label_tensor(description: ArtifactDescription) -> TensorSpec | None:
+    """Return the labels' tensor; None where the loss takes none."""
+    return next((tensor for tensor in description.tensors if tensor.role == "label"), None)
+
+
+def check_labels(description: ArtifactDescription, labels: np.ndarray | None) -> None:
+    """Check that there are labels where the loss takes some, and only there.
 
     Raises:
-        BatchError: the artifact was compiled for prediction only.
+        BatchError: labels are missing, or there is no use for them.
     """
-    for tensor in description.tensors:
-        if tensor.role == "label":
-            return tensor
-    raise BatchError("the artifact takes no labels: it was compiled for prediction only")
+    loss = description.loss.get("name", "of the artifact")
+    if label_tensor(description) is None and labels is not None:
+        raise BatchError(f"the loss {loss} takes no labels: leave them out")
+    if label_tensor(description) is not None and labels is None:
+        raise BatchError(f"the loss {loss} takes labels, and none are given")
 
 
 def by_name(description: ArtifactDescription, inputs: Inputs) -> dict[str, np.ndarray]:

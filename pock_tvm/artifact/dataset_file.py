@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pock_tvm.artifact.batch import Inputs, by_name, check_count, label_tensor, stored_samples
+from pock_tvm.artifact.batch import (
+    Inputs,
+    by_name,
+    check_count,
+    check_labels,
+    label_tensor,
+    stored_samples,
+)
 from pock_tvm.artifact.c_tables import record_bytes, record_layout
 from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
 from pock_tvm.errors import ArtifactError
@@ -27,7 +34,8 @@ def write_dataset(
 ) -> int:
     """Pack samples in the order in which they are to be drawn; return how many.
 
-    Without labels the file serves prediction: the labels are zeros.
+    Without labels, the file serves prediction, or a loss that takes none: where there is a place
+    for labels it holds zeros.
 
     Raises:
         BatchError: a name, shape, dtype or value does not fit the model.
@@ -35,10 +43,12 @@ def write_dataset(
     """
     tensors = description.sample_tensors
     given = by_name(description, inputs)
-    if labels is None:
-        count = check_count(given)
-        labels = np.zeros((count, *tensors[-1].shape[1:]), tensors[-1].dtype)
-    given[label_tensor(description).name] = labels
+    label = label_tensor(description)
+    if label is None:
+        check_labels(description, labels)
+    else:
+        zeros = (check_count(given), *label.shape[1:])
+        given[label.name] = np.zeros(zeros, label.dtype) if labels is None else labels
     samples = {tensor.name: stored_samples(tensor, given[tensor.name]) for tensor in tensors}
     count = check_count(samples)
     head = _HEAD.pack(_MAGIC, _VERSION, record_layout(tensors), count, record_bytes(tensors))

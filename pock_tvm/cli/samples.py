@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pock_tvm.artifact.batch import input_tensors
+from pock_tvm.artifact.batch import input_tensors, label_tensor
 from pock_tvm.artifact.dataset_file import read_dataset
 from pock_tvm.artifact.description import ArtifactDescription
 from pock_tvm.artifact.export import original_layout_of
@@ -27,13 +27,16 @@ def read_inputs(path: Path, description: ArtifactDescription) -> dict[str, np.nd
 
 def read_samples(
     path: Path, description: ArtifactDescription
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return the samples and the labels of a data file.
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Return the samples and the labels of a data file, None where the loss takes none.
 
     Raises:
         BatchError: the file cannot be read, or lacks the labels or an input of the model.
     """
     arrays = _read(path, description)
+    if label_tensor(description) is None:
+        arrays.pop(LABELS, None)
+        return _only_inputs(path, description, arrays), None
     if LABELS not in arrays:
         raise BatchError(f"{path} holds no array {LABELS!r}, only {sorted(arrays)}")
     labels = arrays.pop(LABELS)

@@ -154,6 +154,17 @@ typedef struct {
   int counted;
 } tally;
 
+/* A loss without labels compares the samples of a batch with each other: whole batches only. */
+static int evaluate_whole(pock_session *session, const pock_data *data, uint64_t first, tally *sum) {
+  float loss;
+  int32_t correct;
+  pock_data_fill(session, data, first, pock_artifact.batch);
+  int code = pock_evaluate(session, &loss, &correct);
+  sum->loss += (double)loss;
+  sum->weight += 1;
+  return code;
+}
+
 /* Up to a batch of records from `first`. Rows beyond the data are ignored labels or, where the loss ignores none,
  * copies of the last record, and then a batch of nothing else tells what the copies added. */
 static int evaluate_piece(pock_session *session, const pock_data *data, uint64_t first, uint64_t real, tally *sum) {
@@ -184,16 +195,24 @@ static int evaluate_piece(pock_session *session, const pock_data *data, uint64_t
 
 static int evaluate(pock_session *session, const pock_data *data) {
   tally sum = {0, 0, 0, 0};
-  uint64_t batch = pock_artifact.batch;
-  for (uint64_t first = 0; first < data->count; first += batch) {
-    uint64_t real = data->count - first < batch ? data->count - first : batch;
-    if (evaluate_piece(session, data, first, real, &sum)) return fail(session);
+  uint64_t batch = pock_artifact.batch, count = data->count;
+  int whole = !labels_row();
+  if (whole) count -= count % batch;
+  if (!count) {
+    fprintf(stderr, "pock_train: the loss is that of a whole batch: the data holds fewer than %llu samples\n",
+            (unsigned long long)batch);
+    return 1;
+  }
+  for (uint64_t first = 0; first < count; first += batch) {
+    uint64_t real = count - first < batch ? count - first : batch;
+    int code = whole ? evaluate_whole(session, data, first, &sum) : evaluate_piece(session, data, first, real, &sum);
+    if (code) return fail(session);
   }
   if (sum.weight == 0) {
     fprintf(stderr, "pock_train: every label of the data is one that the loss ignores\n");
     return 1;
   }
-  printf("{\"command\": \"evaluate\", \"samples\": %llu, \"loss\": %.9g, \"accuracy\": ", (unsigned long long)data->count,
+  printf("{\"command\": \"evaluate\", \"samples\": %llu, \"loss\": %.9g, \"accuracy\": ", (unsigned long long)count,
          sum.loss / sum.weight);
   if (sum.counted)
     printf("%.9g}\n", (double)sum.correct / sum.weight);
