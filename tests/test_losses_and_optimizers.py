@@ -31,7 +31,7 @@ def test_slots(optimizer, slots):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: make_loss("hinge"), "unknown loss 'hinge'; known are cross_entropy, mse"),
+        (lambda: make_loss("hinge"), "unknown loss 'hinge'; known are cross_entropy, bce, mse"),
         (
             lambda: make_loss("mse", label_smoothing=0.1),
             "has no option 'label_smoothing'; it has none",
@@ -40,6 +40,17 @@ def test_slots(optimizer, slots):
         (lambda: make_optimizer("adagrad"), "unknown optimizer 'adagrad'; known are sgd, adam,"),
         (lambda: make_optimizer("sgd", beta1=0.9), "has no option 'beta1'; it has weight_decay"),
         (lambda: SGD(nesterov=True), "needs a momentum above 0"),
+        (lambda: SGD(momentum=1.0), "momentum is 1.0; it must be in"),
+        (lambda: make_optimizer("adam:beta1=1"), "they must be in"),
+        (lambda: make_optimizer("adam:eps=0"), "eps is 0.0; it must be above 0"),
+        (lambda: make_optimizer("rmsprop:alpha=2"), "alpha is 2.0; it must be in"),
+        (lambda: make_optimizer("adafactor:clip_threshold=0"), "it must be > 0"),
+        (lambda: make_optimizer("lion:weight-decay=-1"), "weight_decay is -1.0; it must be ≥ 0"),
+        (lambda: make_loss("huber:delta=0"), "delta is 0.0; it must be above 0"),
+        (lambda: make_loss("smooth_l1:beta=0"), "it must be above 0"),
+        (lambda: make_loss("bce:pos_weight=-1"), "it must be above 0"),
+        (lambda: make_loss("distillation:weight=0"), "it must be in"),
+        (lambda: make_loss("cross_entropy:ignore_index=x"), "is 'x', not a whole number"),
     ],
 )
 def test_bad_descriptions(make, message):
