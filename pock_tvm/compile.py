@@ -140,8 +140,8 @@ def compile(
     names = learnable_names(parameters)
     scheme = parse_update(update, names) if isinstance(update, str) else update
     chosen = resolve(scheme, parameters, model.parameters)
-    if chosen.channels or chosen.lora or chosen.lazy_rows:
-        raise PockError("shares of channels, LoRA and lazy rows cannot be compiled yet")
+    if chosen.lora or chosen.lazy_rows:
+        raise PockError("LoRA and lazy rows cannot be compiled yet")
     tell = progress or (lambda stage, done, total: None)
 
     tell("derive", 0, 1)

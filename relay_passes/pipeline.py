@@ -34,7 +34,9 @@ from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
 from pock_tvm.relay_passes.operators import LOWERINGS
 from pock_tvm.relay_passes.seed_dropout import SeedDropout
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
+from pock_tvm.relay_passes.slice_channels import SliceChannels, StoredSlice, slice_name
 from pock_tvm.relay_passes.update_touched_rows import UpdateTouchedRows
+from pock_tvm.relay_passes.write_channels import WriteChannels
 
 Teacher = tuple[tvm.IRModule, Sequence[str]]
 """The canonical model as it predicts, and the parameters that training will change."""
@@ -72,13 +74,25 @@ def train(
     loss: Loss,
     optimizer: Optimizer,
     trainable: Sequence[str],
+    slices: Mapping[str, StoredSlice],
     *,
     teacher: Teacher | None = None,
     clipping: Clipping | None = None,
     keep_gradients: bool = False,
 ) -> Pass:
-    """Return the passes that make a canonical model a training step."""
+    """Return the passes that make a canonical model a training step.
+
+    Args:
+        loss: what to minimise.
+        optimizer: how a gradient changes a weight.
+        trainable: names of the parameters that learn, whole or in part.
+        slices: the part of those that learn in some channels only.
+        teacher: of ``Distillation``: the graph before it learns, and what changes.
+        clipping: what bounds the gradients.
+        keep_gradients: return the gradients too.
+    """
     transforms = [clipping_transform(clipping)] if clipping else []
+    learning = [slice_name(name) if name in slices else name for name in trainable]
     return Sequential(
         [
             *([AppendTeacher(*teacher)] if teacher else []),
@@ -86,9 +100,11 @@ def train(
             DeriveBackward(trainable),
             SimplifyShapes(),
             relax.transform.EliminateCommonSubexpr(),
+            SliceChannels(slices, trainable),
             AppendOptimizer(
-                optimizer, trainable, transforms=transforms, keep_gradients=keep_gradients
+                optimizer, learning, transforms=transforms, keep_gradients=keep_gradients
             ),
+            WriteChannels(slices),
             UpdateTouchedRows(),
         ],
         name="train",

@@ -5,6 +5,9 @@ calls whose operands are ready, run the one that changes the live bytes least (a
 its gradient comes at once, a residual that nobody needs yet comes late), the earlier one on a tie.
 The candidate with the lower peak wins, the original on a tie.
 
+In both, a call that reads weights and constants alone (the slice of a weight that an update is
+about to change, say) comes right before whoever wants its result: nothing dies by running it early.
+
 A call that overwrites a weight runs after every other reader of the old value.
 """
 
@@ -15,8 +18,8 @@ from pock_tvm.relay_passes.step import KernelCall, Step, align, peak_live_bytes
 
 def reorder_for_memory(step: Step) -> Step:
     """Return ``step`` in the best order found; values do not change."""
-    candidate = step.with_calls(_list_schedule(step))
-    return min(step, candidate, key=peak_live_bytes)
+    candidates = [step, step.with_calls(_list_schedule(step))]
+    return min((_late_reads(candidate) for candidate in candidates), key=peak_live_bytes)
 
 
 def dependencies(step: Step) -> list[set[int]]:
@@ -39,6 +42,34 @@ def dependencies(step: Step) -> list[set[int]]:
             writer[name] = time
         before.append(needs - {time})
     return before
+
+
+def _late_reads(step: Step) -> Step:
+    """Put calls that read nothing from the arena right before the first call that needs them."""
+    before = dependencies(step)
+    first_need = dict.fromkeys(range(len(before)), len(before))
+    for time in reversed(range(len(before))):
+        for need in before[time]:
+            first_need[need] = min(first_need[need], time)
+    early: dict[int, list[int]] = defaultdict(list)
+    moved = set()
+    for time, call in enumerate(step.calls):
+        is_free = not any(step.in_arena(name) for name in call.reads)
+        if is_free and all(step.in_arena(name) for name in call.writes):
+            early[first_need[time]].append(time)
+            moved.add(time)
+    order: list[KernelCall] = []
+
+    def place(time: int) -> None:
+        for one in early[time]:
+            place(one)
+        if time < len(before):
+            order.append(step.calls[time])
+
+    for time in range(len(before) + 1):
+        if time not in moved:
+            place(time)
+    return step.with_calls(order)
 
 
 def _list_schedule(step: Step) -> list[KernelCall]:

@@ -21,6 +21,14 @@ def bindings_of(func: relax.Function) -> Iterator[relax.VarBinding]:
         yield from block.bindings
 
 
+def returned_fields(func: relax.Function) -> list[relax.Expr]:
+    """Return what a function returns as a flat list, looking through the variable of a tuple."""
+    result = func.body.body
+    values = {b.var: b.value for b in bindings_of(func)}
+    bound = values.get(result, result)
+    return list(bound.fields) if isinstance(bound, relax.Tuple) else [result]
+
+
 def is_call_to(expr: relax.Expr | None, *names: str) -> TypeGuard[relax.Call]:
     """Tell whether ``expr`` applies one of the operators ``names``."""
     return isinstance(expr, relax.Call) and getattr(expr.op, "name", None) in names

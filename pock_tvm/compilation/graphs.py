@@ -15,8 +15,9 @@ from pock_tvm.relay_passes.append_teacher import teacher_name
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.extract_step import ExtractedStep, extract_step
 from pock_tvm.relay_passes.index_limits import index_limits
+from pock_tvm.relay_passes.slice_channels import StoredSlice, slice_name
 from pock_tvm.relay_passes.step import Region
-from pock_tvm.update import Update
+from pock_tvm.update import ChannelSlice, Update
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Graphs:
         dropout: bool = False,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model."""
-        trainable = update.whole
+        learns = {*update.whole, *update.channels}
+        trainable = [name for name in model.parameters if name in learns]
         moving = sorted(model.buffers) if batch_norm == "train" else []
         known = {n: model.parameters[n] for n in model.buffers if n not in moving}
         frozen_form = pipeline.canonicalize("frozen", known)(model.mod)
@@ -59,6 +61,9 @@ class Graphs:
             str(name): tuple(int(a) for a in value)
             for name, value in frozen_form["main"].attrs.get("stored_axes", {}).items()
         }
+        slices = {
+            name: _as_stored(chosen, axes.get(name)) for name, chosen in update.channels.items()
+        }
 
         changing = (*trainable, *moving)
         teacher = (frozen_form, changing) if isinstance(loss, Distillation) else None
@@ -68,6 +73,7 @@ class Graphs:
                 loss,
                 optimizer,
                 trainable,
+                slices,
                 teacher=teacher,
                 clipping=clipping,
                 keep_gradients=keep_gradients,
@@ -80,7 +86,8 @@ class Graphs:
         regions.update(dict.fromkeys((*changing, *slots), "state"))
         copies = {teacher_name(n): n for n in changing} if teacher else {}
         regions.update(dict.fromkeys(copies, "frozen"))
-        gradients = tuple(f"gradient.{n}" for n in trainable) if keep_gradients else ()
+        learning = [slice_name(n) if n in slices else n for n in trainable]
+        gradients = tuple(f"gradient.{n}" for n in learning) if keep_gradients else ()
         measures = ("loss", "correct") if loss.counts else ("loss",)
         lower = pipeline.lower()
 
@@ -110,6 +117,12 @@ class Graphs:
             values={**values, **constants},
             unclipped=train_step(joint_graph(None)) if clipping else None,
         )
+
+
+def _as_stored(chosen: ChannelSlice, axes: tuple[int, ...] | None) -> StoredSlice:
+    """Return a slice of a parameter in the layout that it is stored in."""
+    axis = chosen.axis if axes is None else axes.index(chosen.axis)
+    return StoredSlice(axis, chosen.channels)
 
 
 def _share_constants(

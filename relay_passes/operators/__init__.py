@@ -13,6 +13,7 @@ from pock_tvm.relay_passes.operators import (
     scatter_add,
     stop_gradient,
     take,
+    write_slice,
 )
 
 LOWERINGS = {
@@ -39,4 +40,5 @@ __all__ = [
     "scatter_add",
     "stop_gradient",
     "take",
+    "write_slice",
 ]

@@ -138,3 +138,20 @@ def test_a_weight_is_overwritten_after_its_last_reader() -> None:
     assert dependencies(step)[3] == {0, 1, 2}
     names = [c.kernel for c in reorder_for_memory(step).calls]
     assert names.index("update") > names.index("data_grad")
+
+
+def test_what_reads_weights_alone_comes_right_before_its_reader() -> None:
+    sizes = {"x": 6400, "s": 640, "t": 6400, "g": 640, "w": 64, "y": 6400}
+    step = step_of(
+        [
+            call("slice", "w", "s"),
+            call("forward", "x", "t"),
+            call("more", "t", "y"),
+            call("grad", "y", "g"),
+            call("update", "w s g", "w"),
+        ],
+        sizes,
+        state=("w",),
+    )
+    names = [c.kernel for c in reorder_for_memory(step).calls]
+    assert names == ["forward", "more", "grad", "slice", "update"]
