@@ -182,6 +182,7 @@ def compile(
         spec,
         executable=not is_host if executable is None else executable,
         library=is_host,
+        unused=model.unused,
     )
     tell("link", 1, 1)
     return CompiledModel(

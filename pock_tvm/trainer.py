@@ -18,7 +18,7 @@ from pock_tvm.artifact.batch import (
     stored_samples,
 )
 from pock_tvm.artifact.description import RANDOM_COUNTER, ArtifactDescription, TensorSpec
-from pock_tvm.artifact.export import export_weights, original_layout_of
+from pock_tvm.artifact.export import export_weights, original_layout_of, stored_weights
 from pock_tvm.artifact.load import load_artifact
 from pock_tvm.artifact.session import Progress, Session
 from pock_tvm.errors import BatchError, DivergedError, UnknownNameError
@@ -209,6 +209,15 @@ class Trainer:
             raise UnknownNameError(f"the artifact has no tensor {name!r}") from None
         stored = self._session.view(tensor)
         return (original_layout_of(tensor, stored) if original_layout else stored).copy()
+
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Take over values of weights that learn, in the model's own layouts; state stays.
+
+        Raises:
+            UnknownNameError: the artifact has no such weight, or it does not learn here.
+            BatchError: a shape or dtype does not fit; no weight is changed.
+        """
+        self._fill(stored_weights(self.description, weights))
 
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write weights, optimizer state and progress; whatever fails, the old file stays."""

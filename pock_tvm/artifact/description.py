@@ -125,6 +125,10 @@ class ArtifactDescription:
     """Every kernel call, tensor, offset and life time of each entry point; goes to plan.json."""
     dropout: bool = False
     """Whether training drops out; prediction and evaluation never do."""
+    model_sha256: str = ""
+    """Of the model's tensors before compilation, see ``fingerprint.py``."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Further names of tied tensors: {other name: the name it is listed by}."""
     created_by: str = __version__
 
     def tensor(self, name: str) -> TensorSpec:

@@ -1,15 +1,15 @@
 """Write the trained weights as the model that came in had them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from pock_tvm.artifact.description import ITEM_BYTES, ArtifactDescription, TensorSpec
+from pock_tvm.artifact.fresh_file import fresh_file
 from pock_tvm.artifact.safetensors_header import file_start, header_json
-from pock_tvm.errors import ArtifactError
+from pock_tvm.errors import BatchError, UnknownNameError
 
 _EXPORTED = ("weight", "statistic")
 
@@ -17,6 +17,49 @@ _EXPORTED = ("weight", "statistic")
 def original_layout_of(tensor: TensorSpec, stored: np.ndarray) -> np.ndarray:
     """Undo the permutation that brought a tensor into stored form."""
     return stored if tensor.axes is None else stored.transpose(np.argsort(tensor.axes))
+
+
+def stored_weights(
+    description: ArtifactDescription, weights: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Bring values of weights that learn into stored form.
+
+    Raises:
+        UnknownNameError: the artifact has no such weight, or it does not learn there.
+        BatchError: a shape or dtype does not fit.
+    """
+    learning = {t.name: t for t in description.in_region("state") if t.role in _EXPORTED}
+    stored = {}
+    for name, value in weights.items():
+        if name not in learning:
+            raise UnknownNameError(
+                f"{name!r} does not learn in the artifact of {description.model}; compile it with "
+                "an update that names it"
+            )
+        tensor = learning[name]
+        if value.shape != tensor.original_shape or value.dtype.name != tensor.dtype:
+            raise BatchError(
+                f"{name!r} is {value.dtype}{value.shape}; the artifact takes "
+                f"{tensor.dtype}{tensor.original_shape}"
+            )
+        stored[name] = value if tensor.axes is None else value.transpose(tensor.axes)
+    return stored
+
+
+def original_tensors(
+    description: ArtifactDescription, view: Callable[[TensorSpec], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return weights and statistics by the model's own names and in its own layouts.
+
+    Args:
+        description: of the artifact.
+        view: gives a tensor's values as stored.
+    """
+    return {
+        tensor.name: original_layout_of(tensor, view(tensor))
+        for tensor in description.tensors
+        if tensor.role in _EXPORTED
+    }
 
 
 def export_weights(
@@ -29,23 +72,42 @@ def export_weights(
     Raises:
         ArtifactError: the file cannot be written; what stood there before is kept.
     """
-    exported = [tensor for tensor in description.tensors if tensor.role in _EXPORTED]
-    exported.sort(key=lambda tensor: -ITEM_BYTES[tensor.dtype])  # aligned without padding
+    dtypes = {tensor.name: tensor.dtype for tensor in description.tensors}
+    about = {"format": "pt", "model": description.model}
+    write_tensors(original_tensors(description, view), dtypes, about, path)
+
+
+def write_tensors(
+    tensors: Mapping[str, np.ndarray],
+    dtypes: Mapping[str, str],
+    metadata: Mapping[str, str],
+    path: str | os.PathLike[str],
+) -> None:
+    """Write tensors as a safetensors file; numpy's own dtype where ``dtypes`` names no other.
+
+    Raises:
+        ArtifactError: the file cannot be written; what stood there before is kept.
+    """
+    exported = sorted(
+        (
+            TensorSpec(
+                name=name,
+                dtype=dtypes.get(name, value.dtype.name),
+                shape=value.shape,
+                region="frozen",
+                offset=0,
+                role="weight",
+            )
+            for name, value in tensors.items()
+        ),
+        key=lambda tensor: -ITEM_BYTES[tensor.dtype],  # aligned without padding
+    )
     rows, end = [], 0
     for tensor in exported:
-        rows.append(replace(tensor, shape=tensor.original_shape, axes=None, offset=end))
+        rows.append(replace(tensor, offset=end))
         end += tensor.nbytes
-    header = header_json([(rows, end)], {"format": "pt", "model": description.model})
-    final = Path(path)
-    fresh = final.with_name(f"{final.name}.partial")
-    try:
-        with fresh.open("wb") as file:
-            file.write(file_start(header))
-            for tensor in exported:
-                file.write(np.ascontiguousarray(original_layout_of(tensor, view(tensor))).data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(final)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise ArtifactError(f"cannot write {final}: {error.strerror}") from None
+    header = header_json([(rows, end)], metadata)
+    with fresh_file(path) as fresh, fresh.open("wb") as file:
+        file.write(file_start(header))
+        for tensor in exported:
+            file.write(np.ascontiguousarray(tensors[tensor.name]).reshape(-1).view(np.uint8).data)

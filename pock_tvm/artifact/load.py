@@ -33,6 +33,11 @@ class Artifact:
         return self.directory / "weights.safetensors"
 
     @property
+    def unused(self) -> Path | None:
+        """The model's tensors that no entry point reads; None where there are none."""
+        return self._optional("unused.safetensors")
+
+    @property
     def executable(self) -> Path | None:
         """The standalone ``pock_train``; None where it was not built."""
         return self._optional("pock_train")

@@ -15,6 +15,7 @@ import numpy as np
 from pock_tvm.artifact import link, machine, manifest
 from pock_tvm.artifact.c_tables import WeightsFile, c_tables
 from pock_tvm.artifact.description import ArtifactDescription
+from pock_tvm.artifact.export import write_tensors
 from pock_tvm.artifact.layout import layout_problem
 from pock_tvm.artifact.load import Artifact, file_sha256, load_artifact
 from pock_tvm.artifact.safetensors_header import data_offset, file_start, header_json
@@ -33,6 +34,7 @@ def write_artifact(
     *,
     executable: bool,
     library: bool,
+    unused: Mapping[str, np.ndarray] | None = None,
 ) -> Artifact:
     """Write the folder beside its final place, then rename it there.
 
@@ -44,6 +46,7 @@ def write_artifact(
         spec: the machine to link for.
         executable: also link the standalone ``pock_train``.
         library: also link ``libpock_model.so`` for the trainer.
+        unused: what the model holds besides; kept in a file of its own, so that an export is whole.
 
     Raises:
         ArtifactError: the folder exists and is not an artifact, or it cannot be written.
@@ -59,6 +62,8 @@ def write_artifact(
         place = (spec.zig_target, tuple(spec.zig_options))
         link.merge_objects(objects, folder / "step.o", spec.zig_target)
         weights = _write_weights(folder / "weights.safetensors", description, values)
+        if unused:
+            write_tensors(unused, {}, {"format": "pt"}, folder / "unused.safetensors")
         features = machine.required_features(description.target, description.tvm_options)
         body = manifest.describe(description, features)
         artifact_id = manifest.canonical_sha256({**body, "weights_sha256": weights.sha256})

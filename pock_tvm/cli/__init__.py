@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pock_tvm import PockError, __version__
+from pock_tvm.cli.apply_delta import apply_delta_command
 from pock_tvm.cli.compile import compile_command
 from pock_tvm.cli.evaluate import evaluate_command
 from pock_tvm.cli.export import export_command
@@ -83,6 +84,7 @@ for _command in (
     evaluate_command,
     predict_command,
     export_command,
+    apply_delta_command,
     inspect_command,
     targets_command,
 ):

@@ -1,4 +1,4 @@
-"""``pock export``: the trained weights as an ordinary safetensors file."""
+"""``pock export``: what was learned, as safetensors, PyTorch state dict, ONNX, or sparse delta."""
 
 from pathlib import Path
 
@@ -6,6 +6,9 @@ import click
 
 from pock_tvm.cli.options import artifact_argument, json_option, trained_option
 from pock_tvm.cli.output import format_bytes, print_json, print_rows
+from pock_tvm.cli.progress import ProgressLine
+
+_FORMATS = ("safetensors", "torch", "onnx", "delta")
 
 
 @click.command("export")
@@ -15,34 +18,58 @@ from pock_tvm.cli.output import format_bytes, print_json, print_rows
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="The .safetensors to write, by the model's own names and layouts.",
+    help="The file to write; its suffix (.safetensors, .pt, .onnx, .delta) names the format.",
+)
+@click.option("--format", "format_", type=click.Choice(_FORMATS), help="Whatever the suffix says.")
+@click.option(
+    "--model",
+    "source",
+    metavar="SOURCE",
+    help="For onnx: the model that was compiled (.onnx, .pt2, package.module:function, zoo:NAME).",
 )
 @trained_option
 @json_option
 def export_command(
-    *, directory: Path, output: Path, checkpoint: Path | None, as_json: bool
+    *,
+    directory: Path,
+    output: Path,
+    format_: str | None,
+    source: str | None,
+    checkpoint: Path | None,
+    as_json: bool,
 ) -> None:
-    """Write the weights of DIRECTORY back as the model that came in had them.
+    """Write the model of DIRECTORY as other tools read it.
+
+    Names and layouts are those of the model that came in. A delta holds only what training changed;
+    `pock apply-delta` puts it on the original. An ONNX file is the one that was compiled, with new
+    values, or made of the PyTorch model that was compiled. Nothing is run: an artifact for another
+    machine is exported here too.
 
     \b
-    $ pock export net --checkpoint net.ckpt -o net.safetensors
+    $ pock export net --checkpoint net.ckpt -o net.delta
     mobilenet_v2
-      written                  net.safetensors
-      size                     13.5 MiB
+      written                  net.delta
+      format                   delta
+      size                     5.1 MiB
       steps since compilation  12
     """
-    from pock_tvm.trainer import Trainer
+    from pock_tvm.export import export_file, format_of, read_trained
 
-    with Trainer(directory, threads=1) as trainer:
-        if checkpoint:
-            trainer.load_checkpoint(checkpoint)
-        trainer.export(output)
-        result = {
-            "model": trainer.description.model,
-            "output": str(output),
-            "bytes": output.stat().st_size,
-            "steps_done": trainer.steps_done,
-        }
+    chosen = format_of(output, format_)
+    if source is not None and chosen != "onnx":
+        raise click.UsageError(f"--model is for the format onnx, not {chosen}")
+    with ProgressLine() as progress:
+        progress("read", 0, 1)
+        trained = read_trained(directory, checkpoint)
+        progress("write", 0, 1)
+        export_file(trained, output, format=chosen, source=source)
+    result = {
+        "model": trained.description.model,
+        "output": str(output),
+        "format": chosen,
+        "bytes": output.stat().st_size,
+        "steps_done": trained.steps,
+    }
     if as_json:
         print_json(result)
         return
@@ -50,7 +77,8 @@ def export_command(
         str(result["model"]),
         {
             "written": output,
+            "format": chosen,
             "size": format_bytes(output.stat().st_size),
-            "steps since compilation": result["steps_done"],
+            "steps since compilation": trained.steps,
         },
     )

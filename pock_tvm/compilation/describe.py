@@ -12,6 +12,7 @@ from pock_tvm.artifact.description import (
     Role,
     TensorSpec,
 )
+from pock_tvm.artifact.fingerprint import tensors_sha256
 from pock_tvm.clipping import Clipping, describe_clipping
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.plan import Plan
@@ -56,6 +57,8 @@ def describe(
         target=spec.name,
         tvm_options=dict(spec.tvm_options),
         model=model.name,
+        model_sha256=tensors_sha256(model.parameters),
+        aliases=dict(model.aliases),
         loss=describe_loss(loss),
         optimizer={
             **describe_optimizer(optimizer),

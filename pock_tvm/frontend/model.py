@@ -34,6 +34,8 @@ class ImportedModel:
     """Names in ``parameters`` that are not trained by gradients: running statistics."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other name of a tied tensor -> its name in ``parameters``."""
+    unused: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What the model holds besides, such as counters of batches: kept for an export."""
 
     @property
     def batch(self) -> int:

@@ -131,7 +131,20 @@ def import_program(
         inputs=tuple(_input_spec(v) for v in main.params[count:]),
         buffers=frozenset(name for pair in statistics for name in pair),
         aliases=aliases,
+        unused=_unused(program.state_dict, prefix, {*parameters, *aliases}),
     )
+
+
+def _unused(
+    state: Mapping[str, torch.Tensor], prefix: str, used: set[str]
+) -> dict[str, np.ndarray]:
+    """Return what a state dict holds besides the tensors that the graph reads."""
+    rest = {name.removeprefix(prefix): value.detach().cpu() for name, value in state.items()}
+    return {
+        name: np.array(value.numpy())
+        for name, value in rest.items()
+        if name not in used and value.dtype != torch.bfloat16  # numpy has none
+    }
 
 
 def import_file(path: Path, batch: int) -> ImportedModel:
