@@ -31,6 +31,7 @@ from pock_tvm.relay_passes.fold_pad_into_conv2d import FoldPadIntoConv2d
 from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMatmul
 from pock_tvm.relay_passes.gradient_transforms import clipping_transform
 from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
+from pock_tvm.relay_passes.lower_volumes_to_pictures import LowerVolumesToPictures
 from pock_tvm.relay_passes.operators import LOWERINGS
 from pock_tvm.relay_passes.seed_dropout import SeedDropout
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
@@ -58,6 +59,7 @@ def canonicalize(
             DecomposeBatchNorm(batch_norm),
             SeedDropout() if dropout else EliminateDropout(),
             ConvertToChannelsLast(),
+            LowerVolumesToPictures(),
             relax.transform.BindParams(
                 "main", {k: tvm.runtime.tensor(v) for k, v in known.items()}
             ),

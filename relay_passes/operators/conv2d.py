@@ -44,6 +44,16 @@ class Window:
             "groups": self.groups,
         }
 
+    def outputs(self, x: relax.Expr, w: relax.Expr) -> list[int]:
+        """Return height and width of the convolution of NHWC ``x`` with HWIO ``w``."""
+        sizes = zip(_ints(x.ty.shape)[1:3], _ints(w.ty.shape)[:2], strict=True)
+        return [
+            (size + self.padding[i] + self.padding[i + 2] - self.dilation[i] * (taps - 1) - 1)
+            // self.strides[i]
+            + 1
+            for i, (size, taps) in enumerate(sizes)
+        ]
+
 
 def _ints(values: Any) -> Any:
     return tuple(int(v) for v in values)

@@ -1,4 +1,4 @@
-"""VJP rules of products: matmul and convolution."""
+"""VJP rules of products: matmul, convolution and its transpose."""
 
 from tvm.relax import Call, Expr, Var
 from tvm.relax import op as R  # noqa: N812  the name that TVMScript gives the same operators
@@ -61,3 +61,18 @@ def conv2d_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
         lambda: data_grad(ct, w, shape_of(x), window),
         lambda: weight_grad(x, ct, shape_of(w), window),
     )
+
+
+@register_vjp("pock.conv2d_data_grad")
+def conv2d_data_grad_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = x ∗ᵀ w, a transposed convolution: x̄ = ȳ ∗ w, w̄ = the weight gradient of ȳ ∗ w for x."""
+    x, w = call.args
+    window = Window.of(call)
+
+    def x_bar() -> Expr:
+        z = R.nn.conv2d(ct, w, **window.attrs(), data_layout="NHWC", kernel_layout="HWIO")
+        pixels = list(shape_of(x)[1:3])
+        # Where the output was padded by more than a stride, ȳ ∗ w reaches past x.
+        return z if window.outputs(ct, w) == pixels else R.strided_slice(z, [1, 2], [0, 0], pixels)
+
+    return x_bar, lambda: weight_grad(ct, x, shape_of(w), window)

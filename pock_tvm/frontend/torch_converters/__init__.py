@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from tvm import relax
 
-from pock_tvm.frontend.torch_converters import convolutions
+from pock_tvm.frontend.torch_converters import convolutions, padding
 
 __all__ = ["CONVERTERS", "decompositions"]
 
 Converter = Callable[[torch.fx.Node, Any], relax.Var]
 
-CONVERTERS: dict[str, Converter] = {**convolutions.CONVERTERS}
+CONVERTERS: dict[str, Converter] = {**convolutions.CONVERTERS, **padding.CONVERTERS}
 """What to hand to ``ExportedProgramImporter`` as ``custom_convert_map``."""
 
 

@@ -23,20 +23,30 @@ def convert_convolution(node: torch.fx.Node, importer: Any) -> relax.Var:
         importer.retrieve_args(node)
     )
     axes = x.ty.ndim - 2
-    window: dict[str, Any] = {
-        "strides": _each(stride, axes),
-        "padding": _each(padding, axes),
-        "dilation": _each(dilation, axes),
-        "groups": groups,
-    }
+    stride, padding, dilation = (_each(v, axes) for v in (stride, padding, dilation))
+    window: dict[str, Any] = {"strides": stride, "dilation": dilation, "groups": groups}
     bb = importer.block_builder
-    build: Callable[..., relax.Expr] = _TRANSPOSED[axes] if transposed else _CONVOLUTIONS[axes]
     if transposed:
-        window["output_padding"] = _each(output_padding, axes)
-    y = bb.emit(build(x, w, **window))
+        crop, behind = _outer_edge(padding, _each(output_padding, axes))
+        build: Callable[..., relax.Expr] = _TRANSPOSED[axes]
+        y = bb.emit(build(x, w, padding=[*padding, *crop], **window))
+        if any(behind):
+            widths = [0] * 4 + [width for after in behind for width in (0, after)]
+            y = bb.emit(relax.op.nn.pad(y, widths))
+    else:
+        y = bb.emit(_CONVOLUTIONS[axes](x, w, padding=padding, **window))
     if bias is None:
         return y
     return bb.emit(relax.op.add(y, relax.op.reshape(bias, (1, -1, *[1] * axes))))
+
+
+def _outer_edge(padding: list[int], output_padding: list[int]) -> tuple[list[int], list[int]]:
+    """Return how much of a transposed convolution to cut off behind, or else how many zeros follow.
+
+    Relax wants an output padding below the stride; PyTorch takes one below the dilation too.
+    """
+    pairs = list(zip(padding, output_padding, strict=True))
+    return [max(p - extra, 0) for p, extra in pairs], [max(extra - p, 0) for p, extra in pairs]
 
 
 def _each(values: int | Sequence[int], axes: int) -> list[int]:

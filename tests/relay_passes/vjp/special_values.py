@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rule_cases import Shape, channels_first, channels_last, entropy
+from cases_nn import entropy
+from rule_case import Shape, channels_first, channels_last
 from tvm import relax
 from tvm.relax import op
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 import tvm
-from rule_cases import CASES, Case
+from rule_case import Case
+from rule_cases import CASES
 from special_values import SPECIAL, Special
 from tvm import relax
 
