@@ -11,6 +11,7 @@ import numpy as np
 from pock_tvm.artifact.load import Artifact
 from pock_tvm.artifact.write import refuse_foreign_folder, write_artifact
 from pock_tvm.clipping import Clipping, make_clipping
+from pock_tvm.compilation.clipping_price import clipping_bytes
 from pock_tvm.compilation.describe import describe
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.inventory import parameters_of
@@ -189,6 +190,6 @@ def compile(
         artifact=artifact,
         plan=plan,
         compile_s=time.perf_counter() - started,
-        clipping_bytes=plan.clipping_bytes(graphs),
+        clipping_bytes=clipping_bytes(graphs, spec),
         dropouts=dropouts,
     )

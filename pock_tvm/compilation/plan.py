@@ -113,21 +113,20 @@ class Plan:
             repeated,
         )
 
-    def clipping_bytes(self, graphs: Graphs) -> dict[str, int]:
-        """Return the arena of a training step with and without clipping; empty without any."""
-        if graphs.unclipped is None:
-            return {}
-        without = plan_arena(reorder_for_memory(graphs.unclipped.step)).arena_bytes
-        clipped = self.arenas["train_step"].arena_bytes
-        return {
-            "arena_bytes": clipped,
-            "arena_bytes_without": without,
-            "extra_bytes": clipped - without,
-        }
-
     def offsets_of(self, step: Step) -> dict[str, int]:
         """Return the offset of every tensor of a step in its region."""
         return {**self.frozen, **self.state, **self.arenas[step.name].offsets}
+
+
+def plan_step(step: Step, kernels: Mapping[str, tirx.PrimFunc], spec: TargetSpec) -> ArenaPlan:
+    """Plan one entry point by itself, without a budget, as ``Plan.make`` does."""
+    overwritable = {name: overwritable_inputs(func) for name, func in kernels.items()}
+    cycles = estimate_cycles(kernels, spec)
+    choices = tradeoffs(reorder_for_memory(_with_overwrites(step, overwritable)), cycles)
+    whole = sum(cycles[call.kernel] for call in step.calls) or 1.0
+    _, plan = _choose(choices, whole, None, {})
+    assert plan is not None
+    return plan
 
 
 def _lay_out(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
