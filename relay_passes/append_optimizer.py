@@ -67,7 +67,10 @@ class AppendOptimizer:
         env: dict[relax.Var, relax.Expr] = dict(zip(func.params, params, strict=True))
         outputs = _outputs(func)
         first_gradient = len(outputs) - len(self.trainable)
-        owner = dict(zip(outputs[first_gradient:], self.trainable, strict=True))
+        # Two weights may have one gradient: the biases on both sides of a residual addition.
+        owners: dict[relax.Var, list[str]] = {}
+        for gradient, name in zip(outputs[first_gradient:], self.trainable, strict=True):
+            owners.setdefault(gradient, []).append(name)
 
         weights = [by_name[name] for name in self.trainable]
         updates = _Updates(self.optimizer, weights, self.transforms)
@@ -80,11 +83,12 @@ class AppendOptimizer:
                     if isinstance(binding.value, relax.Tuple):
                         continue  # the old result
                     env[binding.var] = bb.emit(substitute(binding.value, env))
-                    if binding.var in owner:
-                        updates.add(bb, owner[binding.var], env[binding.var])
-                for var, name in owner.items():
-                    if name not in updates.seen:  # a gradient that is a parameter or a constant
-                        updates.add(bb, name, substitute(var, env))
+                    for name in owners.get(binding.var, ()):
+                        updates.add(bb, name, env[binding.var])
+                for var, names in owners.items():
+                    for name in names:
+                        if name not in updates.seen:  # a gradient that is a parameter or a constant
+                            updates.add(bb, name, substitute(var, env))
                 results = [substitute(v, env) for v in outputs[:first_gradient]]
                 results += [updates.new_weights[n] for n in self.trainable]
                 results += list(updates.new_slots.values())

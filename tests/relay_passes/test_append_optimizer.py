@@ -180,3 +180,16 @@ def test_gradients_are_kept_for_debugging():
     results = run(after, w, b, np.asarray(RATE))
     np.testing.assert_array_equal(results[-2], w * w)
     np.testing.assert_array_equal(results[-1], -b * b)
+
+
+def test_two_weights_may_have_one_gradient():
+    """The biases on both sides of a residual addition do, once equal values are computed once."""
+
+    def build(bb, w, v):
+        gradient = bb.emit(w * v)
+        return bb.emit(relax.op.sum(gradient)), gradient, gradient
+
+    joint = AppendOptimizer(SGD(), ["w", "v"])(main_of(build, {"w": (3,), "v": (3,)}))
+    w, v = np.array([1.0, 2, 3]), np.array([4.0, 5, 6])
+    _, *updated = run(joint, w, v, np.array(0.5))
+    np.testing.assert_allclose(updated, [w - 0.5 * w * v, v - 0.5 * w * v], rtol=1e-12)
