@@ -8,7 +8,8 @@ import tvm
 
 from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to, static_shape
 
-_KEEPS_VALUES = ("relax.reshape", "relax.astype", "relax.permute_dims", "relax.broadcast_to")
+KEEPS_VALUES = ("relax.reshape", "relax.astype", "relax.permute_dims", "relax.broadcast_to")
+"""Operators whose output holds the values of their input and no others."""
 
 
 def index_limits(mod: tvm.IRModule) -> dict[str, int]:
@@ -18,7 +19,7 @@ def index_limits(mod: tvm.IRModule) -> dict[str, int]:
     limits: dict[str, int] = {}
     for binding in bindings_of(func):
         value = binding.value
-        if is_call_to(value, *_KEEPS_VALUES) and value.args[0] in source:
+        if is_call_to(value, *KEEPS_VALUES) and value.args[0] in source:
             source[binding.var] = source[value.args[0]]
         elif is_call_to(value, "relax.take") and value.args[1] in source:
             axis = int(value.attrs.axis or 0)

@@ -37,6 +37,14 @@ T = TypeVar("T")
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Samples in a step."
 )
 @click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="NAME=8,128",
+    help="For files: the shape of an input whose axes have no fixed length; may be repeated.",
+)
+@click.option("--output-name", help="The logits among several outputs, by name or position.")
+@click.option(
     "--update",
     default="full",
     show_default=True,
@@ -112,8 +120,8 @@ T = TypeVar("T")
 def compile_command(*, as_json: bool, **arguments: Any) -> None:
     """Compile MODEL into a training artifact.
 
-    MODEL is a .pt2 file written by torch.export.save, package.module:function returning
-    (module, example inputs), or zoo:mobilenet_v2, zoo:distilbert.
+    MODEL is a .onnx file, a .pt2 file written by torch.export.save, package.module:function
+    returning (module, example inputs), or zoo:mobilenet_v2, zoo:distilbert.
 
     \b
     $ pock compile zoo:mobilenet_v2 -o net --batch 2 --update bias
@@ -186,6 +194,8 @@ def compile_reference(
     output: Path,
     target: str,
     batch: int,
+    shapes: Sequence[str],
+    output_name: str | None,
     update: str,
     optimizer: str,
     loss: str,
@@ -217,8 +227,9 @@ def compile_reference(
     spec = get_target(target)
     progress("import", 0, 1)
     from pock_tvm.frontend import load_model
+    from pock_tvm.frontend.shapes import parse_shapes
 
-    imported = load_model(model, batch)
+    imported = load_model(model, batch, shapes=parse_shapes(shapes), output=output_name)
     return compile(
         imported,
         output,

@@ -2,49 +2,82 @@
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pock_tvm.errors import PockError, UnknownNameError
 from pock_tvm.frontend.model import ImportedModel
+from pock_tvm.frontend.shapes import Shapes
 
 
-def load_model(reference: str, batch: int) -> ImportedModel:
+def load_model(
+    reference: str,
+    batch: int,
+    *,
+    shapes: Shapes | None = None,
+    output: str | int | None = None,
+) -> ImportedModel:
     """Import the model that ``reference`` names, for ``batch`` samples.
 
     Args:
-        reference: a ``.pt2`` file of ``torch.export.save``; ``package.module:function``, a function
-            without arguments that returns (module, example inputs); or ``zoo:NAME``.
-        batch: samples in one training step; a ``.pt2`` file must have been exported with it.
+        reference: a ``.onnx`` file; a ``.pt2`` file of ``torch.export.save``;
+            ``package.module:function``, a function without arguments that returns
+            (module, example inputs); or ``zoo:NAME``.
+        batch: samples in one training step; a file must have been exported for it, or with a
+            symbolic leading axis.
+        shapes: for files, static shapes of inputs whose other axes have no fixed length.
+        output: name or position of the logits, for a model that returns several tensors.
 
     Raises:
         UnknownNameError: the reference names nothing.
-        PockError: PyTorch is not installed, or the function returns something else.
+        PockError: a library is not installed, the file is damaged, the function returns something
+            else, or it is left open which output is meant.
+        BatchError: the file was exported for another batch.
         UnsupportedModelError: the model cannot be exported or imported.
     """
     if batch < 1:
         raise PockError(f"batch is {batch}; it must be at least 1")
-    try:
+    if reference.endswith(".onnx"):
+        with _needs("onnx"):
+            from pock_tvm.frontend.onnx_file import import_onnx_file
+        return import_onnx_file(Path(reference), batch, shapes=shapes, output=output)
+    with _needs("torch"):
         from pock_tvm.frontend import torch_export
-    except ModuleNotFoundError as error:
+    if reference.endswith(".pt2"):
+        return torch_export.import_file(Path(reference), batch, shapes=shapes, output=output)
+    if shapes:
         raise PockError(
-            f"importing a model needs {error.name}; install it with: pip install 'pock-tvm[torch]'"
-        ) from error
-
+            f"--shape is for files; the example inputs of {reference} say what its shapes are"
+        )
     if reference.startswith("zoo:"):
         from pock_tvm.frontend.zoo import build_zoo_model
 
         name = reference.removeprefix("zoo:")
         module, example_inputs = build_zoo_model(name)
-        return torch_export.import_module(module, example_inputs, batch, name)
-    if reference.endswith(".pt2"):
-        return torch_export.import_file(Path(reference), batch)
+        return torch_export.import_module(module, example_inputs, batch, name, output=output)
     module_name, _, function_name = reference.partition(":")
     if not function_name:
         raise UnknownNameError(
-            f"unknown model {reference!r}; write a .pt2 file, package.module:function, or zoo:NAME"
+            f"unknown model {reference!r}; write a .onnx or .pt2 file, package.module:function, "
+            "or zoo:NAME"
         )
     module, example_inputs = _call(module_name, function_name)
-    return torch_export.import_module(module, tuple(example_inputs), batch, function_name)
+    return torch_export.import_module(
+        module, tuple(example_inputs), batch, function_name, output=output
+    )
+
+
+@contextmanager
+def _needs(extra: str) -> Iterator[None]:
+    """Say which extra brings a library that is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PockError(
+            f"importing this model needs {error.name}; "
+            f"install it with: pip install 'pock-tvm[{extra}]'"
+        ) from error
 
 
 def _call(module_name: str, function_name: str) -> tuple[object, tuple[object, ...]]:

@@ -15,34 +15,43 @@ from typing import Any
 import numpy as np
 import torch
 from torch.export.graph_signature import InputKind
-from tvm import IRModule, relax
-from tvm.ir import SourceName, Span
+from tvm import IRModule, relax, tirx
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
 from pock_tvm.frontend.dropout import DROPOUT_CONVERTERS, mark_dropouts
 from pock_tvm.frontend.model import ImportedModel, InputSpec
+from pock_tvm.frontend.origins import WHOLE_MODEL, mark_origins
+from pock_tvm.frontend.outputs import choose_output
 from pock_tvm.frontend.padding_rows import freeze_padding_rows, padding_rows
+from pock_tvm.frontend.shapes import Extent, Shapes, bind_shapes
 from pock_tvm.frontend.tied import tied_names
 from pock_tvm.frontend.torch_converters import CONVERTERS, decompositions
-from pock_tvm.relay_passes.rewrite import bindings_of, rewrite_main
+from pock_tvm.relay_passes.rewrite import bindings_of, substitute
 
 _BATCH_NORM = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
 _DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.int64: "int32"}
 
 
 def import_module(
-    module: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...], batch: int, name: str
+    module: torch.nn.Module,
+    example_inputs: tuple[torch.Tensor, ...],
+    batch: int,
+    name: str,
+    *,
+    output: str | int | None = None,
 ) -> ImportedModel:
     """Export ``module`` in eval mode for ``batch`` samples and import it.
 
     Args:
-        module: returns one tensor, or an object with ``.logits``.
+        module: returns one tensor, a mapping with ``logits``, or several tensors.
         example_inputs: tensors whose leading axis is the batch, of any length.
         batch: samples in one training step.
         name: what to call the model in the artifact.
+        output: name or position of the logits among several tensors.
 
     Raises:
+        PockError: the module returns several tensors, and none was chosen.
         UnsupportedModelError: the module cannot be exported, or uses operators TVM cannot import.
     """
     resized = tuple(_resize_batch(x, batch) for x in example_inputs)
@@ -51,7 +60,9 @@ def import_module(
         # Dropouts are kept as operators by mark_dropouts, in this mode too.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            program = torch.export.export(_Logits(module.eval()), resized)
+            program = torch.export.export(_Logits(module.eval(), name, output), resized)
+    except PockError:
+        raise
     except Exception as error:
         raise UnsupportedModelError(
             f"torch.export refuses {name}: {_first_line(error)}; export it yourself to a .pt2 file"
@@ -59,27 +70,36 @@ def import_module(
     finally:
         module.train(was_training)
     input_names = list(inspect.signature(module.forward).parameters)[: len(resized)]
-    return import_program(program, name, prefix="module.", input_names=input_names)
+    return import_program(program, name, batch, prefix="module.", input_names=input_names)
 
 
 def import_program(
     program: torch.export.ExportedProgram,
     name: str,
+    batch: int,
     *,
     prefix: str = "",
     input_names: Sequence[str] | None = None,
+    shapes: Shapes | None = None,
+    output: str | int | None = None,
 ) -> ImportedModel:
     """Import an exported program.
 
     Args:
-        program: static shapes, one tensor output.
+        program: one tensor output, or several.
         name: what to call the model in the artifact.
+        batch: samples in one training step; binds the leading axis of every input.
         prefix: left off the names of parameters.
         input_names: what to call the inputs; the program's own names where None.
+        shapes: static shapes of inputs whose other axes have no fixed length.
+        output: name or position of the logits among several outputs.
 
     Raises:
+        PockError: the program returns several tensors, and none was chosen.
+        BatchError: the program was exported for another batch.
         UnsupportedModelError: the program uses operators that TVM cannot import.
     """
+    chosen = choose_output(name, _output_names(program), output)
     mark_dropouts(program)
     try:
         with warnings.catch_warnings():
@@ -118,7 +138,9 @@ def import_program(
         for node, value in importer.env.items()
         if isinstance(value, relax.Var)
     }
-    main = _mark_origins(mod["main"], [modules.get(b.var) for b in bindings_of(mod["main"])])
+    main = mark_origins(mod["main"], [modules.get(b.var) for b in bindings_of(mod["main"])])
+    main = _return_one(main, chosen)
+    main = _bind_symbols(name, main, new_names, batch, shapes or {})
     main = _name_parameters(main, originals, new_names, statistics, aliases)
     rows = padding_rows(program, originals)
     main = freeze_padding_rows(main, {aliases.get(table, table): r for table, r in rows.items()})
@@ -147,8 +169,10 @@ def _unused(
     }
 
 
-def import_file(path: Path, batch: int) -> ImportedModel:
-    """Import a ``.pt2`` file written by ``torch.export.save``.
+def import_file(
+    path: Path, batch: int, *, shapes: Shapes | None = None, output: str | int | None = None
+) -> ImportedModel:
+    """Import a ``.pt2`` file written by ``torch.export.save``; see ``import_program``.
 
     Raises:
         PockError: the file cannot be read, or was exported for another batch.
@@ -160,27 +184,84 @@ def import_file(path: Path, batch: int) -> ImportedModel:
         program = torch.export.load(path)
     except Exception as error:
         raise PockError(f"{path} is not an exported program: {_first_line(error)}") from error
-    model = import_program(program, path.stem)
-    if model.batch != batch:
-        raise BatchError(
-            f"{path} was exported for batches of {model.batch}, not {batch}; "
-            f"pass --batch {model.batch} or export it again"
-        )
-    return model
+    return import_program(program, path.stem, batch, shapes=shapes, output=output)
 
 
 class _Logits(torch.nn.Module):
     """Return the tensor that a loss is computed from, whatever the wrapped model returns."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    def __init__(self, module: torch.nn.Module, name: str, output: str | int | None) -> None:
         super().__init__()
         self.module = module
+        self.name = name
+        self.output = output
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        out = self.module(*inputs)
-        if isinstance(out, Mapping) and "logits" in out:
-            return out["logits"]
-        return out[0] if isinstance(out, (tuple, list)) else out
+        tensors = _named(self.module(*inputs))
+        return list(tensors.values())[choose_output(self.name, list(tensors), self.output)]
+
+
+def _named(out: Any) -> dict[str, torch.Tensor]:
+    """Return the tensors that a module returns, by key or position."""
+    if isinstance(out, torch.Tensor):
+        return {"output": out}
+    if not isinstance(out, Mapping):
+        out = dict(enumerate(out if isinstance(out, tuple | list) else [out]))
+    found = {str(key): value for key, value in out.items() if isinstance(value, torch.Tensor)}
+    if not found:
+        raise PockError(f"the model returns no tensor but {', '.join(map(str, out)) or 'nothing'}")
+    return found
+
+
+def _output_names(program: torch.export.ExportedProgram) -> list[str]:
+    """Return the outputs of a program by key, or by position where they have none."""
+    count = len(program.graph_signature.user_outputs)
+    out = torch.utils._pytree.tree_unflatten(range(count), program.call_spec.out_spec)
+    if isinstance(out, Mapping) and list(out.values()) == list(range(count)):
+        return [str(key) for key in out]
+    return [str(position) for position in range(count)]
+
+
+def _return_one(main: relax.Function, position: int) -> relax.Function:
+    """Return one of the tensors that a function returns."""
+    if not isinstance(main.ret_ty, relax.TupleType):
+        return main
+    bb = relax.BlockBuilder()
+    env: dict[relax.Var, relax.Expr] = {p: relax.Var(p.name, p.ty) for p in main.params}
+    with bb.function("main", list(env.values()), attrs=dict(main.attrs or {})):
+        with bb.dataflow():
+            for binding in bindings_of(main):
+                value = substitute(binding.value, env)
+                env[binding.var] = value if isinstance(value, relax.Tuple) else bb.emit(value)
+            output = bb.emit_output(substitute(main.body.body, env).fields[position])
+        bb.emit_func_output(output)
+    return relax.transform.DeadCodeElimination()(bb.get())["main"]
+
+
+def _bind_symbols(
+    name: str,
+    main: relax.Function,
+    inputs: Mapping[str, str],
+    batch: int,
+    shapes: Shapes,
+) -> relax.Function:
+    """Give the symbols in the shapes of inputs their lengths."""
+    declared: dict[str, list[Extent]] = {}
+    for p in main.params:
+        if p.name in inputs:
+            declared[inputs[p.name]] = [
+                int(d) if isinstance(d, tirx.IntImm) else str(d) for d in p.ty.shape
+            ]
+    bound = bind_shapes(name, declared, batch, shapes)
+    lengths = {
+        symbol: extent
+        for key, extents in declared.items()
+        for symbol, extent in zip(extents, bound[key], strict=True)
+        if isinstance(symbol, str)
+    }
+    if not lengths:
+        return main
+    return relax.transform.BindSymbolicVars(lengths, "main")(IRModule({"main": main}))["main"]
 
 
 def _resize_batch(x: torch.Tensor, batch: int) -> torch.Tensor:
@@ -216,30 +297,7 @@ def _module_path(node: torch.fx.Node, prefix: str) -> str:
     """Return the path of the module that a node was exported from."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path = stack[-1][0] if stack else ""
-    return path.removeprefix(prefix.rstrip(".")).lstrip(".") or "the model itself"
-
-
-def _mark_origins(func: relax.Function, modules: Sequence[str | None]) -> relax.Function:
-    """Give every call a span that names its module; errors about operators show it.
-
-    Args:
-        func: the imported function.
-        modules: module path of each binding; None where several bindings make one exported
-            operator, all but the last of them.
-    """
-    by_order = []
-    path = "the model itself"
-    for module in reversed(modules):
-        path = module or path
-        by_order.append(path)
-
-    def mark(_bb: relax.BlockBuilder, value: relax.Expr) -> relax.Expr:
-        span = Span(SourceName(by_order.pop()), 0, 0, 0, 0)
-        if isinstance(value, relax.Call):
-            return relax.Call(value.op, value.args, value.attrs, value.ty_args, span)
-        return value
-
-    return rewrite_main(IRModule({"main": func}), mark)["main"]
+    return path.removeprefix(prefix.rstrip(".")).lstrip(".") or WHOLE_MODEL
 
 
 def _operator_name(node: torch.fx.Node) -> str:

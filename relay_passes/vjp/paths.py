@@ -114,6 +114,25 @@ def require_rules(
         )
 
 
+def operators_without_rule(main: relax.Function, trainable: Sequence[relax.Var]) -> list[str]:
+    """Return the operators between parameters and any result that lack a rule, by name.
+
+    For graphs of which parts are missing, so that it is not known what leads to the loss.
+    """
+    varying = set(trainable)
+    missing: dict[str, None] = {}
+    for block in main.body.blocks:
+        for binding in block.bindings:
+            name = called_name(binding.value)
+            reached = any(slot[0] in varying for _, slot in _edges(binding))
+            if not reached or not is_float(binding.var.ty) or name in NON_DIFFERENTIABLE:
+                continue
+            varying.add(binding.var)
+            if name and vjp_rule(name) is None:
+                missing[name] = None
+    return list(missing)
+
+
 def _module(value: relax.Expr) -> str | None:
     """Return the module that the importer noted in the span of a call."""
     return f"in {value.span.source_name.name}" if value.span else None

@@ -1,5 +1,7 @@
 """Importing PyTorch: names, layouts, dropout, statistics, and what is refused."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -77,7 +79,7 @@ class Dropouts(nn.Module):
 @pytest.mark.parametrize("training", [False, True])
 def test_each_kind_of_dropout_is_kept_or_left_out(training) -> None:
     program = torch.export.export(Dropouts().train(training), (torch.zeros(2, 3, 4, 4),))
-    calls = [b.value for b in bindings_of(import_program(program, "net").mod["main"])]
+    calls = [b.value for b in bindings_of(import_program(program, "net", 2).mod["main"])]
     kept = [c.attrs for c in calls if is_call_to(c, "pock.dropout")]
     assert [float(a["p"]) for a in kept] == [0.2, 0.3]
     assert [int(a["stream"]) for a in kept] == [0, 1]
@@ -133,7 +135,7 @@ def test_all_operators_that_cannot_be_imported_are_listed_with_their_modules() -
         ("zoo:mobilnet_v2", "did you mean 'mobilenet_v2'"),
         ("no_such_module:build", "no module 'no_such_module'"),
         ("small_net:no_such_function", "no function 'no_such_function'"),
-        ("just-a-word", "write a .pt2 file, package.module:function, or zoo:NAME"),
+        ("just-a-word", "write a .onnx or .pt2 file, package.module:function, or zoo:NAME"),
     ],
 )
 def test_a_reference_that_names_nothing(reference, message) -> None:
@@ -147,3 +149,85 @@ def test_all_operators_without_a_derivative_are_listed_with_their_modules(tmp_pa
     with pytest.raises(UnsupportedModelError, match=r"relax.cumprod \(in 0\); relax.topk \(in 1\)"):
         pock_tvm.compile(model, tmp_path / "net")
     assert not (tmp_path / "net").exists()
+
+
+class Several(nn.Module):
+    """Returns two tensors, as a tuple or under keys."""
+
+    def __init__(self, keys=()) -> None:
+        super().__init__()
+        self.keys, self.a, self.b = keys, nn.Linear(4, 2), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor):
+        both = self.a(x), self.b(x)
+        return dict(zip(self.keys, both, strict=True)) if self.keys else both
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+@pytest.mark.parametrize(
+    "keys, output, width",
+    [
+        ((), 1, 3),
+        ((), "0", 2),
+        (("left", "right"), "right", 3),
+        (("logits", "other"), None, 2),
+        (("other", "logits"), None, 3),
+        (("other", "logits"), "other", 2),
+        ((), None, "returns 2 tensors (0: 0, 1: 1); say which is the logits with --output-name"),
+        (("left", "right"), None, "2 tensors (0: left, 1: right)"),
+        (("left", "right"), "up", "has no output 'up'; its outputs are 0: left, 1: right"),
+    ],
+)
+def test_one_of_several_outputs(as_file, keys, output, width, tmp_path) -> None:
+    def imported():
+        if not as_file:
+            return import_module(Several(keys), (torch.zeros(1, 4),), 2, "net", output=output)
+        program = torch.export.export(Several(keys), (torch.zeros(2, 4),))
+        torch.export.save(program, tmp_path / "net.pt2")
+        return import_file(tmp_path / "net.pt2", 2, output=output)
+
+    if isinstance(width, int):
+        model = imported()
+        main = model.mod["main"]
+        assert [int(d) for d in main.ret_ty.shape] == [2, width]
+        read = {v.name for v in relax.analysis.free_vars(main.body)}
+        assert ("a.weight" in read, "b.weight" in read) == (width == 2, width == 3)
+    else:
+        with pytest.raises(PockError, match=re.escape(width)):
+            imported()
+
+
+def test_open_axes_of_a_program_get_their_lengths(tmp_path) -> None:
+    sizes = {"pixels": {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}}
+    program = torch.export.export(Net().eval(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes=sizes)
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(UnsupportedModelError, match=r"axis 2 of input pixels .*=5,3,LENGTH,8"):
+        import_file(tmp_path / "net.pt2", 5)
+    model = import_file(tmp_path / "net.pt2", 5, shapes={"pixels": (5, 3, 10, 8)})
+    assert model.inputs[0].shape == (5, 3, 10, 8)
+    pock_tvm.compile(model, tmp_path / "net", update="head")
+    pixels = np.random.default_rng(0).random((5, 3, 10, 8), "float32")
+    with pock_tvm.Trainer(tmp_path / "net") as trainer:
+        got = trainer.predict(pixels)
+    wanted = program.module()(torch.tensor(pixels)).detach().numpy()
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_integer_weights_are_not_trained(tmp_path) -> None:
+    class Coded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.codes = nn.Parameter(torch.arange(8).reshape(4, 2), requires_grad=False)
+            self.scale = nn.Parameter(torch.ones(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ (self.codes.float() * self.scale)
+
+    model = import_module(Coded(), (torch.zeros(1, 4),), 2, "coded")
+    for update in ("cod*", "scale,codes"):
+        with pytest.raises(PockError, match=r"codes holds int64; only floating-point tensors"):
+            pock_tvm.compile(model, tmp_path / "net", update=update)
+    assert not (tmp_path / "net").exists()
+    pock_tvm.compile(model, tmp_path / "net", update="full")
+    with pock_tvm.Trainer(tmp_path / "net") as trainer:
+        assert [t.name for t in trainer.description.tensors if t.trainable] == ["scale"]
