@@ -15,6 +15,7 @@ from pock_tvm.compilation.clipping_price import clipping_bytes
 from pock_tvm.compilation.describe import describe
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.inventory import parameters_of
+from pock_tvm.compilation.lora_factors import with_factors
 from pock_tvm.compilation.plan import Plan
 from pock_tvm.errors import PockError, UnsupportedModelError
 from pock_tvm.frontend import ImportedModel
@@ -141,8 +142,9 @@ def compile(
     names = learnable_names(parameters)
     scheme = parse_update(update, names) if isinstance(update, str) else update
     chosen = resolve(scheme, parameters, model.parameters)
-    if chosen.lora or chosen.lazy_rows:
-        raise PockError("LoRA and lazy rows cannot be compiled yet")
+    model = with_factors(model, chosen)
+    if chosen.lazy_rows:
+        raise PockError("lazy rows cannot be compiled yet")
     tell = progress or (lambda stage, done, total: None)
 
     tell("derive", 0, 1)

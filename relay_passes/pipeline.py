@@ -31,6 +31,7 @@ from pock_tvm.relay_passes.fold_pad_into_conv2d import FoldPadIntoConv2d
 from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMatmul
 from pock_tvm.relay_passes.gradient_transforms import clipping_transform
 from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
+from pock_tvm.relay_passes.insert_lora import Factors, InsertLora
 from pock_tvm.relay_passes.lower_volumes_to_pictures import LowerVolumesToPictures
 from pock_tvm.relay_passes.operators import LOWERINGS
 from pock_tvm.relay_passes.seed_dropout import SeedDropout
@@ -44,7 +45,11 @@ Teacher = tuple[tvm.IRModule, Sequence[str]]
 
 
 def canonicalize(
-    batch_norm: Statistics, known: Mapping[str, np.ndarray], *, dropout: bool = False
+    batch_norm: Statistics,
+    known: Mapping[str, np.ndarray],
+    *,
+    dropout: bool = False,
+    lora: Mapping[str, Factors] | None = None,
 ) -> Pass:
     """Return the passes that bring an imported model to the form that all others expect.
 
@@ -52,6 +57,7 @@ def canonicalize(
         batch_norm: which statistics normalize in this graph.
         known: small frozen parameters, such as running statistics, to compute with at compile time.
         dropout: draw masks with a counter that is part of the state; else nothing is dropped.
+        lora: the low-rank factors by the weights that they adapt.
     """
     return Sequential(
         [
@@ -60,6 +66,7 @@ def canonicalize(
             SeedDropout() if dropout else EliminateDropout(),
             ConvertToChannelsLast(),
             LowerVolumesToPictures(),
+            InsertLora(lora or {}),
             relax.transform.BindParams(
                 "main", {k: tvm.runtime.tensor(v) for k, v in known.items()}
             ),

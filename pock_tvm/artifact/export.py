@@ -8,6 +8,7 @@ import numpy as np
 
 from pock_tvm.artifact.description import ITEM_BYTES, ArtifactDescription, TensorSpec
 from pock_tvm.artifact.fresh_file import fresh_file
+from pock_tvm.artifact.merge_lora import merge_lora
 from pock_tvm.artifact.safetensors_header import file_start, header_json
 from pock_tvm.errors import BatchError, UnknownNameError
 
@@ -51,15 +52,18 @@ def original_tensors(
 ) -> dict[str, np.ndarray]:
     """Return weights and statistics by the model's own names and in its own layouts.
 
+    Low-rank factors are merged into the weights that they adapt.
+
     Args:
         description: of the artifact.
         view: gives a tensor's values as stored.
     """
-    return {
+    tensors = {
         tensor.name: original_layout_of(tensor, view(tensor))
         for tensor in description.tensors
         if tensor.role in _EXPORTED
     }
+    return merge_lora(description.update, tensors)
 
 
 def export_weights(

@@ -15,9 +15,10 @@ from pock_tvm.relay_passes.append_teacher import teacher_name
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.extract_step import ExtractedStep, extract_step
 from pock_tvm.relay_passes.index_limits import index_limits
+from pock_tvm.relay_passes.insert_lora import Factors
 from pock_tvm.relay_passes.slice_channels import StoredSlice, slice_name
 from pock_tvm.relay_passes.step import Region
-from pock_tvm.update import ChannelSlice, Update
+from pock_tvm.update import ChannelSlice, Update, lora_names
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,19 @@ class Graphs:
         dropout: bool = False,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model."""
-        learns = {*update.whole, *update.channels}
+        factors = [name for weight in update.lora for name in lora_names(weight)]
+        learns = {*update.whole, *update.channels, *factors}
         trainable = [name for name in model.parameters if name in learns]
+        lora = {
+            weight: Factors(*lora_names(weight), adaptation.lora.scale)
+            for weight, adaptation in update.lora.items()
+        }
         moving = sorted(model.buffers) if batch_norm == "train" else []
         known = {n: model.parameters[n] for n in model.buffers if n not in moving}
-        frozen_form = pipeline.canonicalize("frozen", known)(model.mod)
+        frozen_form = pipeline.canonicalize("frozen", known, lora=lora)(model.mod)
         train_form = frozen_form
         if moving or dropout:
-            form = pipeline.canonicalize(batch_norm, known, dropout=dropout)
+            form = pipeline.canonicalize(batch_norm, known, dropout=dropout, lora=lora)
             train_form = form(model.mod)
         axes = {
             str(name): tuple(int(a) for a in value)

@@ -61,7 +61,7 @@ def _readings(func: relax.Function, known: dict[str, Parameter]) -> Iterator[tup
 def _reading(value: relax.Expr, var: relax.Var, view: _View, p: Parameter) -> Parameter:
     weight = value.args[1] if isinstance(value, relax.Call) and len(value.args) > 1 else None
     if is_call_to(value, "relax.matmul") and var.same_as(weight) and len(view.axes) == 2:
-        return replace(p, reader="linear", input_axis=view.axes[0])
+        return replace(p, reader="linear", input_axis=view.axes[0], output_axis=view.axes[1])
     if is_call_to(value, *_CONVOLUTIONS) and var.same_as(weight):
         layout = str(value.attrs.kernel_layout)
         shape, groups = static_shape(var), int(value.attrs.groups)
@@ -73,6 +73,7 @@ def _reading(value: relax.Expr, var: relax.Var, view: _View, p: Parameter) -> Pa
             p,
             reader="conv",
             input_axis=view.axes[inner],
+            output_axis=view.axes[out],
             groups=groups,
             pointwise=groups == 1 and set(window) == {1},
         )

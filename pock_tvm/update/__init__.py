@@ -3,11 +3,12 @@
 from pock_tvm.update.channels import ChannelSlice
 from pock_tvm.update.parameters import Parameter, learnable_names
 from pock_tvm.update.presets import parse_update
-from pock_tvm.update.resolve import Update, lora_names, resolve
+from pock_tvm.update.resolve import Adaptation, Update, lora_names, resolve
 from pock_tvm.update.scheme import LoRA, Rule, UpdateScheme
 from pock_tvm.update.toml_format import load_scheme
 
 __all__ = [
+    "Adaptation",
     "ChannelSlice",
     "LoRA",
     "Parameter",

@@ -19,6 +19,8 @@ class Parameter:
     """What the graph does with it: a matrix product, a convolution, a look-up of rows."""
     input_axis: int | None = None
     """Axis of the input channels; of a depthwise convolution, of its channels."""
+    output_axis: int | None = None
+    """Axis of the output channels."""
     groups: int = 1
     pointwise: bool = False
     """A convolution whose window is one pixel."""

@@ -17,12 +17,45 @@ from pock_tvm.update.selectors import SELECTORS
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """Low-rank adaptation of one weight."""
+
+    lora: LoRA
+    inputs: int
+    outputs: int
+    transposed: bool
+    """The weight is [out, in]; else [in, out]. Axes of extent one do not count."""
+
+    @classmethod
+    def of(cls, lora: LoRA, parameter: Parameter) -> "Adaptation":
+        """Read the extents of a weight."""
+        inner, outer = parameter.input_axis, parameter.output_axis
+        assert inner is not None, parameter.name
+        assert outer is not None, parameter.name
+        shape = parameter.shape
+        return cls(lora=lora, inputs=shape[inner], outputs=shape[outer], transposed=outer < inner)
+
+    def describe(self, weight: str) -> dict[str, Any]:
+        """Return what is needed to merge the factors into the weight, and their names."""
+        a, b = lora_names(weight)
+        return {
+            "kind": "lora",
+            "rank": self.lora.rank,
+            "alpha": self.lora.alpha,
+            "scale": self.lora.scale,
+            "transposed": self.transposed,
+            "a": a,
+            "b": b,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Update:
     """What exactly learns. Names are the model's own, in its order."""
 
     whole: tuple[str, ...] = ()
     channels: Mapping[str, ChannelSlice] = field(default_factory=dict)
-    lora: Mapping[str, LoRA] = field(default_factory=dict)
+    lora: Mapping[str, Adaptation] = field(default_factory=dict)
     """By the weight, which stays as it is."""
     lazy_rows: tuple[str, ...] = ()
     """Those of ``whole`` that are tables, to be updated in the rows that a batch has read."""
@@ -34,16 +67,7 @@ class Update:
         }
         for name, chosen in self.channels.items():
             done[name] = {"kind": "channels", **chosen.describe()}
-        for name, lora in self.lora.items():
-            done[name] = {
-                "kind": "lora",
-                "rank": lora.rank,
-                "alpha": lora.alpha,
-                "scale": lora.scale,
-                "a": lora_names(name)[0],
-                "b": lora_names(name)[1],
-            }
-        return done
+        return done | {name: a.describe(name) for name, a in self.lora.items()}
 
 
 def lora_names(weight: str) -> tuple[str, str]:
@@ -110,7 +134,7 @@ def resolve(
     return Update(
         whole=tuple(p.name for p in whole),
         channels=sparse,
-        lora={p.name: lora[p.name] for p in learnable if p.name in lora},
+        lora={p.name: Adaptation.of(lora[p.name], p) for p in learnable if p.name in lora},
         lazy_rows=tuple(lazy) if scheme.embeddings == "lazy-rows" else (),
     )
 

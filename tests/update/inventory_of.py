@@ -6,7 +6,9 @@ from pock_tvm.update import Parameter, UpdateScheme, resolve
 
 
 def linear(name, out=8, inner=4, **options):
-    return Parameter(name=name, shape=(out, inner), reader="linear", input_axis=1, **options)
+    return Parameter(
+        name=name, shape=(out, inner), reader="linear", input_axis=1, output_axis=0, **options
+    )
 
 
 def conv(name, out=8, inner=4, window=1):
@@ -15,6 +17,7 @@ def conv(name, out=8, inner=4, window=1):
         shape=(out, inner, window, window),
         reader="conv",
         input_axis=1,
+        output_axis=0,
         pointwise=window == 1,
     )
 

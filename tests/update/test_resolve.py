@@ -191,6 +191,7 @@ def test_lora():
         "rank": 2,
         "alpha": 8,
         "scale": 4.0,
+        "transposed": True,
         "a": "classifier.weight.lora_A",
         "b": "classifier.weight.lora_B",
     }
