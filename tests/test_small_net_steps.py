@@ -7,10 +7,11 @@ import pytest
 import small_net
 import torch
 import torch.nn.functional as F
+from optimizer_references import ReferenceLion
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 import pock_tvm
-from pock_tvm import Trainer
+from pock_tvm import Trainer, load_artifact
 from pock_tvm.clipping import ClipGlobalNorm, ClipTensorNorm, ClipValue
 from pock_tvm.frontend import load_model
 from pock_tvm.losses import (
@@ -21,7 +22,7 @@ from pock_tvm.losses import (
     Huber,
     MeanSquaredError,
 )
-from pock_tvm.optimizers import SGD, Adafactor, Adam, AdamW, RMSProp
+from pock_tvm.optimizers import SGD, Adafactor, Adam, AdamW, Lion, RMSProp
 
 RATE = 0.05
 CASES = {
@@ -62,6 +63,11 @@ CASES = {
         {"batch_norm": "train"},
     ),
     "adafactor": (CrossEntropy(), Adafactor(), {"update": "head"}),
+    "lion": (
+        CrossEntropy(),
+        Lion(weight_decay=0.1, decay_matrices_only=True),
+        {},
+    ),
     "contrastive": (Contrastive(), SGD(), {"update": "features.*,classifier.weight"}),
 }
 
@@ -74,6 +80,8 @@ def _torch_optimizer(optimizer, parameters):
     if name == "rmsprop":
         options = {"eps": optimizer.eps, "momentum": optimizer.momentum}
         return torch.optim.RMSprop(parameters, RATE, optimizer.alpha, **options, **decay)
+    if name == "lion":
+        return ReferenceLion(parameters, RATE, 0.9, 0.99, optimizer.weight_decay, vectors=False)
     if name == "adafactor":
         return torch.optim.Adafactor(parameters, RATE)
     return torch.optim.SGD(
@@ -146,7 +154,7 @@ def test_five_steps_follow_pytorch(name, tmp_path):
         reference = _torch_optimizer(optimizer, parameters)
         for _ in range(5):
             wanted = _torch_loss(loss, module(torch.tensor(pixels)), torch_labels, teacher)
-            reference.zero_grad()
+            module.zero_grad()
             wanted.backward()
             _clip(options.get("clip"), parameters)
             reference.step()
@@ -172,6 +180,25 @@ def _accuracy(loss, output, labels):
         return ((output.numpy() > 0) == (labels > 0.5)).mean()
     counted = labels != loss.ignore_index
     return (output.argmax(1).numpy() == labels)[counted].mean()
+
+
+def test_a_teacher_costs_only_what_differs(tmp_path):
+    """With a head that learns, teacher and student share all layers before it."""
+    model = load_model("small_net:build", small_net.BATCH)
+    kernels = {}
+    for loss in ("cross_entropy", "distillation"):
+        pock_tvm.compile(model, tmp_path / "net", loss=loss, update="head")
+        artifact = load_artifact(tmp_path / "net")
+        plan = artifact.plan()
+        for entry in ("train_step", "evaluate"):
+            names = [call["kernel"] for call in plan[entry]["calls"]]
+            kernels[loss, entry] = sum("conv2d" in name for name in names)
+        copies = {t.name: t for t in artifact.description.tensors if t.name.startswith("teacher.")}
+        wanted = {"teacher.classifier.weight", "teacher.classifier.bias"}
+        assert set(copies) == (wanted if loss == "distillation" else set())
+        assert all(t.region == "frozen" and not t.trainable for t in copies.values())
+    assert kernels["cross_entropy", "evaluate"] == 3
+    assert set(kernels.values()) == {3}
 
 
 def test_an_artifact_compiled_again_is_not_the_old_one(tmp_path):

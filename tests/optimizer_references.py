@@ -10,16 +10,17 @@ RATE = 0.01
 class ReferenceLion:
     """Chen et al. 2023, algorithm 2."""
 
-    def __init__(self, parameters, rate, beta1, beta2, decay):
-        self.parameters, self.rate, self.decay = parameters, rate, decay
+    def __init__(self, parameters, rate, beta1, beta2, decay, *, vectors=True):
+        self.parameters, self.rate = parameters, rate
+        self.decay = [decay if vectors or p.ndim > 1 else 0.0 for p in parameters]
         self.beta1, self.beta2 = beta1, beta2
         self.momenta = [torch.zeros_like(p) for p in parameters]
 
     @torch.no_grad()
     def step(self):
-        for p, m in zip(self.parameters, self.momenta, strict=True):
+        for p, m, decay in zip(self.parameters, self.momenta, self.decay, strict=True):
             c = self.beta1 * m + (1 - self.beta1) * p.grad
-            p -= self.rate * (torch.sign(c) + self.decay * p)
+            p -= self.rate * (torch.sign(c) + decay * p)
             m.copy_(self.beta2 * m + (1 - self.beta2) * p.grad)
 
 
