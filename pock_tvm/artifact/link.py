@@ -6,8 +6,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pock_tvm.errors import BuildError
+
+if TYPE_CHECKING:
+    from pock_tvm.targets import TargetSpec
 
 RUNTIME = Path(__file__).resolve().parent.parent / "runtime"
 
@@ -19,6 +23,7 @@ LIBRARY_SOURCES = (
     "pock_sha256.c",
 )
 EXECUTABLE_SOURCES = (*LIBRARY_SOURCES, "pock_data.c", "pock_rate.c", "pock_main.c")
+PROFILER_SOURCES = (*LIBRARY_SOURCES, "pock_profile.c")
 HEADERS = ("pock.h", "pock_internal.h", "pock_data.h", "pock_rate.h")
 
 _FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden")
@@ -63,6 +68,15 @@ def link_executable(
     static = ["-static"] if "-linux-" in triple and "-static" not in zig_options else []
     sources = [RUNTIME / name for name in EXECUTABLE_SOURCES]
     _zig_cc([*zig_options, *static, "-s"], triple, [*sources, tables, object_file], output)
+
+
+def link_profiler(artifact: Path, calls: Path, output: Path, spec: "TargetSpec") -> None:
+    """Link the program that times each of ``calls``, all else from the folder ``artifact``."""
+    sources = [RUNTIME / name for name in PROFILER_SOURCES]
+    inputs = [*sources, calls, artifact / "runtime" / "pock_artifact.c", artifact / "step.o"]
+    vectors = ["-O3", "-ffp-contract=fast", f"-DPOCK_VECTOR_BYTES={spec.vector_bits // 8}"]
+    machine = list(spec.zig_options) or ["-mcpu=native"]
+    _zig_cc([*machine, *vectors], spec.zig_target, inputs, output)
 
 
 def _zig_cc(options: list[str], triple: str, inputs: list[Path], output: Path) -> None:

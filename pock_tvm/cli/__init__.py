@@ -15,6 +15,7 @@ from pock_tvm.cli.evaluate import evaluate_command
 from pock_tvm.cli.export import export_command
 from pock_tvm.cli.inspect import inspect_command
 from pock_tvm.cli.predict import predict_command
+from pock_tvm.cli.profile import profile_command
 from pock_tvm.cli.targets import targets_command
 from pock_tvm.cli.train import train_command
 
@@ -86,6 +87,7 @@ for _command in (
     export_command,
     apply_delta_command,
     inspect_command,
+    profile_command,
     targets_command,
 ):
     pock.add_command(_command)

@@ -18,16 +18,27 @@ from pock_tvm.targets import TargetSpec
 BYTES_PER_CYCLE = 4
 
 
-def estimate_cycles(kernels: Mapping[str, tirx.PrimFunc], spec: TargetSpec) -> dict[str, float]:
+def kernel_flops(kernels: Mapping[str, tirx.PrimFunc]) -> dict[str, int]:
+    """Return the arithmetic operations of each kernel; a transcendental function counts as one.
+
+    A kernel that is one opaque block (a sort, an external call) moves data: it counts as none.
+    """
+    return {
+        name: int(estimate_tir_flops(tvm.IRModule({"main": func}))) if has_stages(func) else 0
+        for name, func in kernels.items()
+    }
+
+
+def estimate_cycles(
+    kernels: Mapping[str, tirx.PrimFunc], flops: Mapping[str, int], spec: TargetSpec
+) -> dict[str, float]:
     """Return the cycles that one core of ``spec`` needs for each kernel."""
     flops_per_cycle = 2 * spec.vector_lanes()
     cycles = {}
     for name, func in kernels.items():
-        # A kernel that is one opaque block (a sort, an external call) moves data.
-        flops = estimate_tir_flops(tvm.IRModule({"main": func})) if has_stages(func) else 0
         moved = sum(
             Tensor("", tuple(int(d) for d in p.ty.shape), str(p.ty.dtype)).bytes
             for p in func.params
         )
-        cycles[name] = max(flops / flops_per_cycle, moved / BYTES_PER_CYCLE)
+        cycles[name] = max(flops[name] / flops_per_cycle, moved / BYTES_PER_CYCLE)
     return cycles

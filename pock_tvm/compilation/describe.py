@@ -156,7 +156,13 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         offsets, lives = plan.offsets_of(step), live_intervals(step)
         document[step.name] = {
             "calls": [
-                {"kernel": c.kernel, "reads": list(c.reads), "writes": list(c.writes)}
+                {
+                    "kernel": c.kernel,
+                    "reads": list(c.reads),
+                    "writes": list(c.writes),
+                    "overwrites": c.overwrites,
+                    "flops": plan.flops[c.kernel],
+                }
                 for c in step.calls
             ],
             "tensors": [

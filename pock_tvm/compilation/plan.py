@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from tvm import tirx
 
-from pock_tvm.compilation.costs import estimate_cycles
+from pock_tvm.compilation.costs import estimate_cycles, kernel_flops
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.errors import MemoryBudgetError
 from pock_tvm.relay_passes.plan_arena import ArenaPlan, plan_arena
@@ -41,6 +41,8 @@ class Plan:
     trainable_bytes: int
     state_bytes: int
 
+    flops: Mapping[str, int]
+    """Of one call of each kernel."""
     prices: tuple[Price, ...]
     """The whole frontier of ``train_step``, from no repetition to the fewest bytes."""
     repeated: float
@@ -80,7 +82,8 @@ class Plan:
         resident = frozen_bytes + trainable_bytes + slot_bytes
 
         overwritable = {name: overwritable_inputs(func) for name, func in kernels.items()}
-        cycles = estimate_cycles(kernels, spec)
+        flops = kernel_flops(kernels)
+        cycles = estimate_cycles(kernels, flops, spec)
         public: dict[str, int] = {}
         ordered, arenas, repeated = [], {}, 0.0
         prices: tuple[Price, ...] = ()
@@ -109,6 +112,7 @@ class Plan:
             frozen_bytes,
             trainable_bytes,
             trainable_bytes + slot_bytes,
+            flops,
             prices,
             repeated,
         )
