@@ -62,6 +62,10 @@ class CompiledModel:
             "update": description.update.get("name"),
             "optimizer": dict(description.optimizer),
             "clipping": dict(self.clipping_bytes) or None,
+            "accumulate": description.accumulate,
+            "accumulators_bytes": sum(
+                t.nbytes for t in description.tensors if t.role == "accumulator"
+            ),
             "dropout": description.dropout,
             "dropouts": self.dropouts,
             "arena_bytes": resident + regions.arena_bytes,
@@ -97,6 +101,7 @@ def compile(
     batch_norm: Statistics = "frozen",
     dropout: bool = False,
     memory_budget: int | None = None,
+    accumulate: int = 1,
     keep_gradients: bool = False,
     executable: bool | None = None,
     progress: Progress | None = None,
@@ -118,6 +123,8 @@ def compile(
             deterministic; prediction and evaluation never drop anything.
         memory_budget: bytes of weights, optimizer state and transients together; where the step
             needs more, tensors are computed again instead of kept, the cheapest first.
+        accumulate: micro-batches in an optimizer step: the step is that of a batch ``accumulate``
+            times as large, its memory that of one batch and a copy of the gradients.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
         executable: link the standalone program too; by default only for other machines.
         progress: called as stages go by.
@@ -135,6 +142,8 @@ def compile(
     loss = make_loss(loss) if isinstance(loss, str) else loss
     optimizer = make_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
     clipping = make_clipping(clip) if isinstance(clip, str) else clip
+    if accumulate < 1:
+        raise PockError(f"accumulate is {accumulate}; a step takes at least 1 batch")
     dropouts = count_dropouts(model.mod)
     if dropout and not dropouts:
         raise UnsupportedModelError(f"{model.name} has no dropout to turn on; leave it off")
@@ -157,6 +166,7 @@ def compile(
         clipping=clipping,
         keep_gradients=keep_gradients,
         dropout=dropout,
+        accumulate=accumulate,
     )
     tell("plan", 0, 1)
     steps, kernels = share_kernels(graphs.steps)
@@ -173,7 +183,17 @@ def compile(
     )
     asked = {**scheme.describe(), "tensors": chosen.describe()}
     description = describe(
-        model, graphs, plan, built, spec, asked, loss, optimizer, clipping, dropout=dropout
+        model,
+        graphs,
+        plan,
+        built,
+        spec,
+        asked,
+        loss,
+        optimizer,
+        clipping,
+        dropout=dropout,
+        accumulate=accumulate,
     )
     tell("link", 0, 1)
     is_host = spec.name == "host"

@@ -6,7 +6,9 @@ linearly, step k from 0 has (k + 1) / (w + 1) of the peak, and the schedule prop
 steps that are left.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -149,6 +151,26 @@ Schedule = Constant | Linear | Cosine | Polynomial | Step | OneCycle
 SCHEDULES: dict[str, type[Schedule]] = {
     s.name: s for s in (Constant, Linear, Cosine, Step, Polynomial, OneCycle)
 }
+
+
+Rate = float | Callable[[int], float]
+"""A learning rate, or a function of the number of steps that the run has done."""
+
+
+def rate_function(peak: Rate, schedule: str | Schedule) -> Callable[[int, int], float]:
+    """Return ``(step, total) -> rate``.
+
+    Raises:
+        UnknownNameError: the schedule is none, or the peak is a function already.
+    """
+    chosen = make_schedule(schedule) if isinstance(schedule, str) else schedule
+    if not callable(peak):
+        return functools.partial(chosen.rate, peak)
+    by_step = peak
+    require(
+        chosen == Constant(), "the learning rate is a function; give it or a schedule, not both"
+    )
+    return lambda step, _total: by_step(step)
 
 
 def make_schedule(reference: str) -> Schedule:

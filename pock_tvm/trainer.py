@@ -1,6 +1,5 @@
 """Train, evaluate and predict with an artifact; needs numpy and the C library, nothing else."""
 
-import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,18 +14,21 @@ from pock_tvm.artifact.batch import (
     check_labels,
     input_tensors,
     label_tensor,
+    padded,
     stored_samples,
 )
-from pock_tvm.artifact.description import RANDOM_COUNTER, ArtifactDescription, TensorSpec
+from pock_tvm.artifact.description import (
+    ACCUMULATION_COUNT,
+    RANDOM_COUNTER,
+    ArtifactDescription,
+    TensorSpec,
+)
 from pock_tvm.artifact.export import export_weights, original_layout_of, stored_weights
 from pock_tvm.artifact.load import load_artifact
 from pock_tvm.artifact.session import Progress, Session
 from pock_tvm.errors import BatchError, DivergedError, UnknownNameError
-from pock_tvm.learning_rate import Constant, Schedule, make_schedule
+from pock_tvm.learning_rate import Rate, Schedule, rate_function
 from pock_tvm.sampling import samples_at
-
-Rate = float | Callable[[int], float]
-"""A learning rate, or a function of the number of steps that the run has done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,13 @@ class Trainer:
 
     @property
     def batch(self) -> int:
-        """Samples per step."""
+        """Samples that are computed at once."""
         return self.description.batch
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples of one optimizer step: several batches where gradients are accumulated."""
+        return self.batch * self.description.accumulate
 
     @property
     def steps_done(self) -> int:
@@ -87,7 +94,9 @@ class Trainer:
         return tuple(self._history)
 
     def step(self, inputs: Inputs, labels: np.ndarray | None, learning_rate: float) -> float:
-        """Do one optimizer step on exactly one batch and return its loss.
+        """Do one optimizer step on exactly ``samples_per_step`` samples and return their loss.
+
+        With accumulation the loss is the mean of the batches' losses, as it is of their gradients.
 
         Labels are None for a loss that takes none.
 
@@ -96,8 +105,12 @@ class Trainer:
             DivergedError: the loss is not finite.
         """
         samples = self._labelled(inputs, labels)
-        check_count(samples, self.batch)
-        return self._step(samples, learning_rate)
+        check_count(samples, self.samples_per_step)
+        self._forget_waiting()
+        for start in range(0, self.samples_per_step, self.batch):
+            piece = {name: array[start : start + self.batch] for name, array in samples.items()}
+            loss = self._batch(piece, learning_rate)
+        return loss
 
     def evaluate(self, inputs: Inputs, labels: np.ndarray | None = None) -> Evaluation:
         """Return loss and accuracy over any number of samples.
@@ -134,7 +147,7 @@ class Trainer:
         rows = []
         for start in range(0, count, self.batch):
             piece = {name: array[start : start + self.batch] for name, array in samples.items()}
-            self._fill({name: _padded(array, self.batch) for name, array in piece.items()})
+            self._fill({name: padded(array, self.batch) for name, array in piece.items()})
             self._session.predict()
             output = self.description.tensor("logits")
             rows.append(original_layout_of(output, self._session.view(output)).copy())
@@ -182,17 +195,24 @@ class Trainer:
         """
         samples = self._labelled(inputs, labels)
         count = check_count(samples)
-        rate_of = _rate_function(learning_rate, schedule)
-        total = _run_length(epochs, steps, count, self.batch)
-        done = self._start_run(seed, checkpoint, resume=resume) // self.batch
+        rate_of = rate_function(learning_rate, schedule)
+        total = _run_length(epochs, steps, count, self.samples_per_step)
+        cursor = self._start_run(seed, checkpoint, resume=resume)
+        done = cursor // self.samples_per_step
+        if cursor % self.samples_per_step != self._session.waiting * self.batch:
+            self._forget_waiting()  # what waits is not of this run
+            cursor = done * self.samples_per_step
         self._history = []
         for step in range(done, total):
-            chosen = samples_at(seed, count, step * self.batch, self.batch)
-            drawn = {name: array[chosen] for name, array in samples.items()}
             rate = rate_of(step, total)
-            loss = self._guarded_step(drawn, rate, checkpoint)
+            end = (step + 1) * self.samples_per_step
+            while cursor < end:
+                chosen = samples_at(seed, count, cursor, self.batch)
+                drawn = {name: array[chosen] for name, array in samples.items()}
+                loss = self._guarded(drawn, rate, checkpoint)
+                cursor += self.batch
+                self._advance(seed, cursor)
             self._history.append(StepRecord(step=step, loss=loss, learning_rate=rate))
-            self._advance(seed, (step + 1) * self.batch)
             if checkpoint and checkpoint_every and (step + 1) % checkpoint_every == 0:
                 self.save_checkpoint(checkpoint)
             if progress:
@@ -277,18 +297,26 @@ class Trainer:
         for name, array in batch.items():
             np.copyto(self._session.view(self.description.tensor(name)), array)
 
-    def _step(self, batch: Mapping[str, np.ndarray], rate: float) -> float:
+    def _batch(self, batch: Mapping[str, np.ndarray], rate: float) -> float:
+        """Take one batch; the last of a step makes the update and returns the loss of all."""
         self._fill(batch)
+        if self._session.waiting < self.description.accumulate - 1:
+            return self._session.accumulate()
         return self._session.train_step(rate)
 
-    def _guarded_step(
+    def _forget_waiting(self) -> None:
+        """Drop the gradients of a step that was given up half way."""
+        if self._session.waiting:
+            self._session.view(self.description.tensor(ACCUMULATION_COUNT))[...] = 0
+
+    def _guarded(
         self,
         batch: Mapping[str, np.ndarray],
         rate: float,
         checkpoint: str | os.PathLike[str] | None,
     ) -> float:
         try:
-            return self._step(batch, rate)
+            return self._batch(batch, rate)
         except DivergedError as error:
             if checkpoint is None or not os.path.exists(checkpoint):  # noqa: PTH110 (any PathLike)
                 raise
@@ -297,7 +325,7 @@ class Trainer:
     def _evaluate(self, piece: Mapping[str, np.ndarray], label: TensorSpec) -> tuple[float, int]:
         """Evaluate up to a batch: mean loss over the real samples, right labels among them."""
         real = len(piece[label.name])
-        batch = {name: _padded(array, self.batch) for name, array in piece.items()}
+        batch = {name: padded(array, self.batch) for name, array in piece.items()}
         missing = self.batch - real
         if missing and label.ignore is not None:
             batch[label.name][real:] = label.ignore
@@ -330,6 +358,7 @@ class Trainer:
         if not resume:
             self._advance(seed, 0)
             self._seed_dropout(seed)
+            self._forget_waiting()
             return 0
         if checkpoint is not None and os.path.exists(checkpoint):  # noqa: PTH110 (any PathLike)
             self.load_checkpoint(checkpoint)
@@ -349,26 +378,10 @@ class Trainer:
         self._session.progress = Progress(step=step, cursor=cursor, seed=seed)
 
 
-def _rate_function(peak: Rate, schedule: str | Schedule) -> Callable[[int, int], float]:
-    """Return ``(step, total) -> rate``."""
-    chosen = make_schedule(schedule) if isinstance(schedule, str) else schedule
-    if not callable(peak):
-        return functools.partial(chosen.rate, peak)
-    if chosen != Constant():
-        raise BatchError("learning_rate is a function already; give it or a schedule, not both")
-    return lambda step, _total: peak(step)
-
-
 def _usable_cores() -> int:
     """Count the cores that this process may run on, up to what the runtime takes."""
     affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
     return min(64, len(affinity(0)) if affinity else os.cpu_count() or 1)
-
-
-def _padded(array: np.ndarray, batch: int) -> np.ndarray:
-    """Repeat the last sample until the batch is full; always a copy."""
-    rows = np.minimum(np.arange(batch), len(array) - 1)
-    return array[rows]
 
 
 def _valid(label: TensorSpec, labels: np.ndarray) -> int:

@@ -19,6 +19,7 @@ from tvm.ir.transform import Pass, Sequential
 from pock_tvm.clipping import Clipping
 from pock_tvm.losses import Loss
 from pock_tvm.optimizers import Optimizer
+from pock_tvm.relay_passes.accumulate_gradients import AccumulateGradients
 from pock_tvm.relay_passes.append_loss import AppendLoss
 from pock_tvm.relay_passes.append_optimizer import AppendOptimizer
 from pock_tvm.relay_passes.append_teacher import AppendTeacher
@@ -87,6 +88,7 @@ def train(
     *,
     teacher: Teacher | None = None,
     clipping: Clipping | None = None,
+    accumulate: bool = False,
     keep_gradients: bool = False,
 ) -> Pass:
     """Return the passes that make a canonical model a training step.
@@ -98,18 +100,15 @@ def train(
         slices: the part of those that learn in some channels only.
         teacher: of ``Distillation``: the graph before it learns, and what changes.
         clipping: what bounds the gradients.
+        accumulate: the gradients of batches that ran before count too; see ``accumulate``.
         keep_gradients: return the gradients too.
     """
     transforms = [clipping_transform(clipping)] if clipping else []
-    learning = [slice_name(name) if name in slices else name for name in trainable]
+    learning = _learning(trainable, slices)
     return Sequential(
         [
-            *([AppendTeacher(*teacher)] if teacher else []),
-            AppendLoss(loss),
-            DeriveBackward(trainable),
-            SimplifyShapes(),
-            relax.transform.EliminateCommonSubexpr(),
-            SliceChannels(slices, trainable),
+            *_gradients(loss, trainable, slices, teacher),
+            *([AccumulateGradients(learning, update=True)] if accumulate else []),
             AppendOptimizer(
                 optimizer, learning, transforms=transforms, keep_gradients=keep_gradients
             ),
@@ -118,6 +117,41 @@ def train(
         ],
         name="train",
     )
+
+
+def accumulate(
+    loss: Loss,
+    trainable: Sequence[str],
+    slices: Mapping[str, StoredSlice],
+    *,
+    teacher: Teacher | None = None,
+) -> Pass:
+    """Return the passes that make a canonical model add up gradients, without an update."""
+    gradients = _gradients(loss, trainable, slices, teacher)
+    add_up = AccumulateGradients(_learning(trainable, slices), update=False)
+    return Sequential([*gradients, add_up], name="accumulate")
+
+
+def _gradients(
+    loss: Loss,
+    trainable: Sequence[str],
+    slices: Mapping[str, StoredSlice],
+    teacher: Teacher | None,
+) -> list[Pass]:
+    """Return the passes from a canonical model to its loss and gradients."""
+    return [
+        *([AppendTeacher(*teacher)] if teacher else []),
+        AppendLoss(loss),
+        DeriveBackward(trainable),
+        SimplifyShapes(),
+        relax.transform.EliminateCommonSubexpr(),
+        SliceChannels(slices, trainable),
+    ]
+
+
+def _learning(trainable: Sequence[str], slices: Mapping[str, StoredSlice]) -> list[str]:
+    """Return what the optimizer updates: the slice where a parameter learns in part."""
+    return [slice_name(name) if name in slices else name for name in trainable]
 
 
 def evaluate(loss: Loss, teacher: Teacher | None = None) -> Pass:

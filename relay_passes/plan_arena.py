@@ -40,6 +40,10 @@ def plan_arena(step: Step, fixed: Mapping[str, int] | None = None) -> ArenaPlan:
     """
     needed = blocks(step)
     pinned = {b: fixed[b.tensors[0]] for b in needed if fixed and b.tensors[0] in fixed}
+    for block, offset in pinned.items():
+        for other, start in pinned.items():
+            apart = offset >= start + other.size or start >= offset + block.size
+            assert block is other or apart or not block.meets(other), (block, other)
     plans = [_place(needed, pinned, order) for order in _ORDERS]
     offsets = min(plans, key=_extent)
     by_tensor = {name: offset for block, offset in offsets.items() for name in block.tensors}

@@ -100,7 +100,9 @@ class Step:
 def live_intervals(step: Step) -> dict[str, tuple[int, int]]:
     """Return for each arena tensor the first and the last call (inclusive) that it must survive.
 
-    Inputs live from the first call, outputs to the last.
+    Inputs live from the first call, outputs to the last. A number among them, such as the loss,
+    lives all the time: an input that dies early in one entry point may live on in another, and both
+    have one place in all of them.
     """
     last_call = max(len(step.calls) - 1, 0)
     intervals: dict[str, tuple[int, int]] = dict.fromkeys(step.inputs, (0, 0))
@@ -111,7 +113,8 @@ def live_intervals(step: Step) -> dict[str, tuple[int, int]]:
                 intervals[name] = (start, time)
     for name in step.outputs:
         start, _ = intervals.get(name, (0, 0))
-        intervals[name] = (start, last_call)
+        is_number = not step.tensors[name].shape
+        intervals[name] = (0 if is_number else start, last_call)
     return intervals
 
 

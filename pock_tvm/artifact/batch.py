@@ -92,6 +92,12 @@ def check_count(arrays: Mapping[str, np.ndarray], batch: int | None = None) -> i
     return count
 
 
+def padded(array: np.ndarray, batch: int) -> np.ndarray:
+    """Repeat the last sample until the batch is full; always a copy."""
+    rows = np.minimum(np.arange(batch), len(array) - 1)
+    return array[rows]
+
+
 def _cast(tensor: TensorSpec, value: np.ndarray) -> np.ndarray:
     wanted = np.dtype("uint16" if tensor.dtype == "bfloat16" else tensor.dtype)
     if value.dtype == wanted:

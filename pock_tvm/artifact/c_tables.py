@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pock_tvm.artifact.description import (
+    ACCUMULATION_COUNT,
     ENTRIES,
     ITEM_BYTES,
     REGIONS,
@@ -90,6 +91,8 @@ const pock_artifact_table pock_artifact = {{
     .arena_bytes = {regions.arena_bytes},
     .workspace_bytes_per_thread = {_aligned(regions.workspace_bytes_per_thread)},
     .batch = {description.batch},
+    .accumulate = {description.accumulate},
+    .accumulated = {_row_of(description, ACCUMULATION_COUNT)},
     .tensor_count = {len(description.tensors)},
     .tensors = tensors,
     .entries = {{
@@ -167,6 +170,11 @@ def _entry_rows(description: ArtifactDescription) -> str:
         ]
         rows.append(f"        {{{entry.symbol}, {', '.join(map(str, known))}}},")
     return "\n".join(rows)
+
+
+def _row_of(description: ArtifactDescription, name: str) -> int:
+    names = [tensor.name for tensor in description.tensors]
+    return names.index(name) if name in names else -1
 
 
 def _field_offset(start: bytes, name: str) -> int:

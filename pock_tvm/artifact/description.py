@@ -20,7 +20,7 @@ Role = Literal[
     "counter",
     "accumulator",
 ]
-EntryName = Literal["train_step", "evaluate", "predict"]
+EntryName = Literal["train_step", "evaluate", "predict", "accumulate"]
 
 REGIONS: tuple[Region, ...] = get_args(Region)
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -28,6 +28,9 @@ ENTRIES: tuple[EntryName, ...] = get_args(EntryName)
 
 RANDOM_COUNTER = "random.counter"
 """Where dropout's masks come from: two int64, the seed and how many batches have drawn masks."""
+
+ACCUMULATION_COUNT = "accumulation.count"
+"""How many micro-batches wait in the accumulators for an update: one int32."""
 
 ALIGNMENT = 64
 """Every tensor starts at a multiple of this in its region: one cache line, one AVX-512 register."""
@@ -125,6 +128,8 @@ class ArtifactDescription:
     """Every kernel call, tensor, offset and life time of each entry point; goes to plan.json."""
     dropout: bool = False
     """Whether training drops out; prediction and evaluation never do."""
+    accumulate: int = 1
+    """Micro-batches of ``batch`` samples in one optimizer step."""
     model_sha256: str = ""
     """Of the model's tensors before compilation, see ``fingerprint.py``."""
     aliases: Mapping[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from pock_tvm.artifact.description import (
+    ACCUMULATION_COUNT,
     ALIGNMENT,
     ITEM_BYTES,
     REGIONS,
@@ -56,6 +57,8 @@ def _size_problem(description: ArtifactDescription) -> str | None:
         return "workspace_bytes_per_thread is negative"
     if regions.trainable_bytes > regions.state_bytes:
         return "trainable_bytes exceeds state_bytes"
+    if description.accumulate < 1:
+        return f"accumulate is {description.accumulate}"
     return None if description.batch > 0 else "the batch is empty"
 
 
@@ -107,8 +110,18 @@ def _entry_problem(description: ArtifactDescription) -> str | None:
             if name not in arena:
                 where = "outside the arena" if name in names else "which is not listed"
                 return f"entry point {entry.name!r} uses tensor {name!r}, {where}"
-        wanted = {"train_step": ("learning_rate", "loss"), "evaluate": ("loss",)}
+        wanted = {
+            "train_step": ("learning_rate", "loss"),
+            "evaluate": ("loss",),
+            "accumulate": ("loss",),
+        }
         for name in wanted.get(entry.name, ()):
             if name not in (*entry.inputs, *entry.outputs):
                 return f"entry point {entry.name!r} lacks the tensor {name!r}"
+    if description.accumulate > 1:
+        counts = [t for t in description.tensors if t.name == ACCUMULATION_COUNT]
+        if [(t.region, t.dtype, t.nbytes) for t in counts] != [("state", "int32", 4)]:
+            return f"{ACCUMULATION_COUNT!r} is not one int32 of the state"
+        if description.entry("accumulate") is None:
+            return "there is no entry point 'accumulate'"
     return None if description.entries else "there is no entry point"

@@ -73,6 +73,17 @@ class Session:
         self._check(self._library.pock_train_step(self._live(), learning_rate, ctypes.byref(loss)))
         return loss.value
 
+    def accumulate(self) -> float:
+        """Add up the gradient of one micro-batch; return its loss."""
+        loss = ctypes.c_float()
+        self._check(self._library.pock_accumulate(self._live(), ctypes.byref(loss)))
+        return loss.value
+
+    @property
+    def waiting(self) -> int:
+        """Micro-batches that wait for the next step."""
+        return int(self._library.pock_waiting(self._live()))
+
     def evaluate(self) -> tuple[float, int]:
         """Return the loss of the batch and the count of right predictions, -1 where unknown."""
         loss, correct = ctypes.c_float(), ctypes.c_int32()
@@ -156,6 +167,8 @@ def _load_library(path: Path) -> ctypes.CDLL:
         "pock_shutdown": (None, [pointer]),
         "pock_set_threads": (number, [pointer, number]),
         "pock_train_step": (number, [pointer, ctypes.c_float, pointer]),
+        "pock_accumulate": (number, [pointer, pointer]),
+        "pock_waiting": (number, [pointer]),
         "pock_evaluate": (number, [pointer, pointer, pointer]),
         "pock_predict": (number, [pointer]),
         "pock_tensor": (pointer, [pointer, text, pointer]),

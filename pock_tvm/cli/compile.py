@@ -96,6 +96,13 @@ T = TypeVar("T")
     help="Normalize with the running statistics, or with the batch's and update the running ones.",
 )
 @click.option(
+    "--accumulate",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Batches whose gradients make one step: the memory of a batch, the step of a large one.",
+)
+@click.option(
     "--dropout/--no-dropout",
     default=False,
     show_default=True,
@@ -156,7 +163,7 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
         return
     description = compiled.artifact.description
     print_rows(
-        f"{description.model} for {description.target}, batches of {description.batch}",
+        f"{description.model} for {description.target}, {_batches(report)}",
         {
             "artifact": compiled.artifact.directory,
             "update": description.update["name"],
@@ -205,6 +212,7 @@ def compile_reference(
     batch_norm: "Statistics",
     memory_budget: int | None,
     executable: bool | None,
+    accumulate: int,
     dropout: bool,
     keep_gradients: bool,
     progress: ProgressLine,
@@ -239,12 +247,19 @@ def compile_reference(
         optimizer=chosen_optimizer,
         clip=clipping,
         batch_norm=batch_norm,
+        accumulate=accumulate,
         dropout=dropout,
         memory_budget=memory_budget,
         keep_gradients=keep_gradients,
         executable=executable,
         progress=progress,
     )
+
+
+def _batches(report: Mapping[str, Any]) -> str:
+    """Say what a step is made of."""
+    several = f"steps of {report['accumulate']} " if report["accumulate"] > 1 else ""
+    return f"{several}batches of {report['batch']}"
 
 
 def _dropout_row(report: Mapping[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ def memory_of(description: "ArtifactDescription") -> dict[str, int]:
         "statistics_bytes": 0,
         "optimizer_bytes": 0,
         "constants_bytes": 0,
+        "accumulators_bytes": 0,
         "counters_bytes": 0,
     }
     for tensor in description.tensors:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from pock_tvm.artifact.description import (
+    ACCUMULATION_COUNT,
     RANDOM_COUNTER,
     ArtifactDescription,
     EntryName,
@@ -19,6 +20,7 @@ from pock_tvm.compilation.plan import Plan
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import Loss, describe_loss
 from pock_tvm.optimizers import Optimizer, describe_optimizer
+from pock_tvm.relay_passes.accumulate_gradients import ACCUMULATED_LOSS
 from pock_tvm.relay_passes.append_optimizer import LEARNING_RATE
 from pock_tvm.relay_passes.append_teacher import is_teacher_name
 from pock_tvm.relay_passes.build_object import BuiltObjects
@@ -39,6 +41,7 @@ def describe(
     clipping: Clipping | None = None,
     *,
     dropout: bool = False,
+    accumulate: int = 1,
 ) -> ArtifactDescription:
     """Put together what the manifest, the generated C tables and the trainer need to know."""
     arena_bytes = max(p.arena_bytes for p in plan.arenas.values())
@@ -78,6 +81,7 @@ def describe(
         entries=entries,
         plan=_plan_document(plan),
         dropout=dropout,
+        accumulate=accumulate,
     )
 
 
@@ -140,7 +144,10 @@ def _tensor_specs(
 
 def _role_in_state(name: str) -> Role:
     """Return the role of a tensor that only training has."""
-    return "counter" if name == RANDOM_COUNTER else "optimizer"
+    if name in (RANDOM_COUNTER, ACCUMULATION_COUNT):
+        return "counter"
+    accumulates = name == ACCUMULATED_LOSS or name.startswith("accumulator.")
+    return "accumulator" if accumulates else "optimizer"
 
 
 def _role_of(name: str, step: Step) -> Role:

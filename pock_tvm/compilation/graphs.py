@@ -47,6 +47,7 @@ class Graphs:
         clipping: Clipping | None = None,
         keep_gradients: bool = False,
         dropout: bool = False,
+        accumulate: int = 1,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model."""
         factors = [name for weight in update.lora for name in lora_names(weight)]
@@ -82,11 +83,17 @@ class Graphs:
                 slices,
                 teacher=teacher,
                 clipping=clipping,
+                accumulate=accumulate > 1,
                 keep_gradients=keep_gradients,
             )(train_form)
 
         joint = joint_graph(clipping)
         updates = [str(n) for n in joint["main"].attrs["updates"]]
+        partial = None
+        if accumulate > 1:
+            partial = pipeline.accumulate(loss, trainable, slices, teacher=teacher)(train_form)
+            more = [str(n) for n in partial["main"].attrs["updates"]]
+            updates = list(dict.fromkeys([*updates, *more]))
         slots = tuple(n for n in updates if n not in model.parameters)
         regions: dict[str, Region] = dict.fromkeys(model.parameters, "frozen")
         regions.update(dict.fromkeys((*changing, *slots), "state"))
@@ -107,6 +114,8 @@ class Graphs:
             ),
             extract_step(lower(frozen_form), "predict", regions, ("logits",)),
         ]
+        if partial is not None:
+            steps.append(extract_step(lower(partial), "accumulate", regions, ("loss",)))
         steps, constants = _share_constants(steps)
         values = {
             name: np.ascontiguousarray(value.transpose(axes[name]) if name in axes else value)

@@ -64,8 +64,17 @@ POCK_API void pock_shutdown(pock_session *session);
 /* At most as many threads as the session was started with: the arena has a workspace for each. */
 POCK_API int pock_set_threads(pock_session *session, int threads);
 
-/* One optimizer step on the batch that lies in the input tensors. */
+/* One optimizer step on the batch that lies in the input tensors, and on the micro-batches that pock_accumulate has
+ * taken since the last one; the loss is the mean over all of them. */
 POCK_API int pock_train_step(pock_session *session, float learning_rate, float *loss);
+
+/* Add the gradient of one micro-batch to those that wait for pock_train_step; `loss` is of this micro-batch alone.
+ * The artifact must have been compiled to accumulate. */
+POCK_API int pock_accumulate(pock_session *session, float *loss);
+
+/* How many micro-batches a step was compiled to take, 1 without accumulation; how many wait for the next step. */
+POCK_API int pock_micro_batches(void);
+POCK_API int pock_waiting(const pock_session *session);
 
 /* Loss of one batch; `correct` counts right predictions, or is -1 where the artifact has no such count. */
 POCK_API int pock_evaluate(pock_session *session, float *loss, int32_t *correct);

@@ -34,7 +34,7 @@ enum {
   POCK_ACCUMULATOR
 };
 enum { POCK_FLOAT16, POCK_BFLOAT16, POCK_FLOAT32, POCK_FLOAT64, POCK_INT32, POCK_INT64, POCK_OTHER };
-enum { POCK_TRAIN_STEP, POCK_EVALUATE, POCK_PREDICT, POCK_ENTRIES };
+enum { POCK_TRAIN_STEP, POCK_EVALUATE, POCK_PREDICT, POCK_ACCUMULATE, POCK_ENTRIES };
 
 typedef struct {
   const char *name;
@@ -54,6 +54,8 @@ typedef struct {
   const char *id, *model, *target;
   uint64_t frozen_bytes, state_bytes, trainable_bytes, arena_bytes, workspace_bytes_per_thread;
   uint64_t batch;
+  uint64_t accumulate;  /* micro-batches in an optimizer step */
+  int32_t accumulated;  /* row of the count of those that wait for it, -1 where there is none */
   uint32_t tensor_count;
   const pock_tensor_row *tensors;
   pock_entry_row entries[POCK_ENTRIES];

@@ -89,6 +89,34 @@ static int read_options(int count, char **words, options *o) {
 
 /* ---- train ---- */
 
+/* Fill the inputs with the next batch of records. */
+static void draw(pock_session *session, const pock_data *data) {
+  pock_progress at;
+  pock_get_progress(session, &at);
+  pock_data_fill(session, data, at.cursor, pock_artifact.batch);
+}
+
+static void advance(pock_session *session) {
+  pock_progress at;
+  pock_get_progress(session, &at);
+  at.cursor += pock_artifact.batch;
+  pock_set_progress(session, &at);
+}
+
+/* All micro-batches of an optimizer step; a checkpoint may have been saved between two of them. */
+static int train_step(pock_session *session, const pock_data *data, float rate, float *loss) {
+  while (pock_waiting(session) < pock_micro_batches() - 1) {
+    draw(session, data);
+    int code = pock_accumulate(session, loss);
+    if (code) return code;
+    advance(session);
+  }
+  draw(session, data);
+  int code = pock_train_step(session, rate, loss);
+  if (!code) advance(session);
+  return code;
+}
+
 /* A checkpoint holds the seed of dropout's masks; a fresh run may choose one. */
 static void seed_dropout(pock_session *session, const options *o) {
   int64_t *counter = pock_tensor(session, "random.counter", NULL);
@@ -101,17 +129,13 @@ static int train(pock_session *session, const pock_data *data, const options *o)
   seed_dropout(session, o);
   pock_progress begin;
   pock_get_progress(session, &begin);
-  uint64_t before = begin.cursor / pock_artifact.batch; /* steps that a resumed run has done */
+  uint64_t before = begin.cursor / (pock_artifact.batch * pock_artifact.accumulate); /* steps that a resumed run has done */
   uint64_t total = o->total_steps ? (uint64_t)o->total_steps : before + (uint64_t)o->steps;
   for (long done = 1; done <= o->steps; done++) {
     pock_progress at;
-    pock_get_progress(session, &at);
-    pock_data_fill(session, data, at.cursor, pock_artifact.batch);
     rate = (float)pock_schedule_rate(&o->shape, o->rate, before + (uint64_t)done - 1, total);
-    if (pock_train_step(session, rate, &loss)) return fail(session);
+    if (train_step(session, data, rate, &loss)) return fail(session);
     pock_get_progress(session, &at);
-    at.cursor += pock_artifact.batch;
-    pock_set_progress(session, &at);
     printf("step %llu loss %.9g\n", (unsigned long long)at.step, (double)loss);
     if (done == 1) loss_first = (double)loss;
     int due = o->save_every && done % o->save_every == 0;

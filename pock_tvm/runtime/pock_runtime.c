@@ -1,4 +1,4 @@
-/* Sessions: start and stop, the three entry points, tensors by name, errors. */
+/* Sessions: start and stop, the entry points, tensors by name, errors. */
 #include "pock_internal.h"
 
 #include <math.h>
@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const entry_names[POCK_ENTRIES] = {"train_step", "evaluate", "predict"};
+static const char *const entry_names[POCK_ENTRIES] = {"train_step", "evaluate", "predict", "accumulate"};
 
 const char *pock_artifact_id(void) { return pock_artifact.id; }
 size_t pock_session_bytes(void) { return sizeof(pock_session); }
@@ -173,6 +173,40 @@ static int call_entry(pock_session *session, int which) {
   return POCK_OK;
 }
 
+int pock_micro_batches(void) { return (int)pock_artifact.accumulate; }
+
+int pock_waiting(const pock_session *session) {
+  const pock_tensor_row *row = row_at(pock_artifact.accumulated);
+  int32_t count = 0;
+  if (row && session->state) memcpy(&count, address(session, row), sizeof count);
+  return count;
+}
+
+/* What is not finite must not reach the next step, nor a checkpoint. */
+static void drop_accumulated(pock_session *session) {
+  for (uint32_t i = 0; i < pock_artifact.tensor_count; i++) {
+    const pock_tensor_row *row = &pock_artifact.tensors[i];
+    if (row->role == POCK_ACCUMULATOR || (int32_t)i == pock_artifact.accumulated)
+      memset(address(session, row), 0, (size_t)row->bytes);
+  }
+}
+
+static int check_loss(pock_session *session, float loss) {
+  if (isfinite(loss)) return POCK_OK;
+  drop_accumulated(session);
+  return pock_fail(session, POCK_ERROR_DIVERGED, "the loss of step %llu is %f; lower the learning rate",
+                   (unsigned long long)session->progress.step + 1, (double)loss);
+}
+
+int pock_accumulate(pock_session *session, float *loss) {
+  int code = call_entry(session, POCK_ACCUMULATE);
+  if (code) return code;
+  float value = 0;
+  copy_out(session, pock_artifact.entries[POCK_ACCUMULATE].loss, &value, sizeof value);
+  if (loss) *loss = value;
+  return check_loss(session, value);
+}
+
 int pock_train_step(pock_session *session, float learning_rate, float *loss) {
   const pock_entry_row *entry = &pock_artifact.entries[POCK_TRAIN_STEP];
   const pock_tensor_row *rate = row_at(entry->learning_rate);
@@ -182,11 +216,9 @@ int pock_train_step(pock_session *session, float learning_rate, float *loss) {
   float value = 0;
   copy_out(session, entry->loss, &value, sizeof value);
   if (loss) *loss = value;
-  if (!isfinite(value))
-    return pock_fail(session, POCK_ERROR_DIVERGED, "the loss of step %llu is %f; lower the learning rate",
-                     (unsigned long long)session->progress.step + 1, (double)value);
-  session->progress.step++;
-  return POCK_OK;
+  code = check_loss(session, value);
+  if (!code) session->progress.step++;
+  return code;
 }
 
 int pock_evaluate(pock_session *session, float *loss, int32_t *correct) {

@@ -12,7 +12,7 @@ import small_net
 from pock_tvm import Trainer
 from pock_tvm.artifact import manifest
 from pock_tvm.artifact.dataset_file import write_dataset
-from pock_tvm.errors import BatchError
+from pock_tvm.errors import UnknownNameError
 from pock_tvm.learning_rate import make_schedule
 
 RUN = [sys.executable, "-c", "from pock_tvm.cli import main; main()"]
@@ -80,7 +80,7 @@ def test_a_function_and_a_schedule_are_too_much(small_artifact, small_samples):
         losses = trainer.fit(*small_samples, steps=2, learning_rate=lambda step: 0.1 / (1 + step))
         assert len(losses) == 2
         assert [r.learning_rate for r in trainer.history] == [0.1, 0.05]
-        with pytest.raises(BatchError, match="give it or a schedule, not both"):
+        with pytest.raises(UnknownNameError, match="give it or a schedule, not both"):
             trainer.fit(*small_samples, steps=1, learning_rate=lambda _: 0.1, schedule="cosine")
 
 
