@@ -54,7 +54,7 @@ def test_the_values(update, count) -> None:
 
 def test_a_gradient_without_a_binding_and_one_that_two_parameters_share() -> None:
     def build(bb, w, v, x):
-        loss = bb.emit(sum(bb.emit(multiply(w, x))))
+        loss = bb.emit(sum(bb.emit(multiply(bb.emit(multiply(w, v)), x))))
         shared = bb.emit(multiply(x, x))
         return loss, x, shared, shared
 
@@ -64,3 +64,15 @@ def test_a_gradient_without_a_binding_and_one_that_two_parameters_share() -> Non
     results = run(after, W, W, X, *zeros, np.float64(0), np.int32(1))
     for got, wanted in zip(results[1:4], (X, X * X, X * X), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-14)
+
+
+def test_a_parameter_that_only_an_update_reads_is_no_input_of_the_accumulation() -> None:
+    def build(bb, **values):
+        w, x = values["w"], values["x"]
+        return bb.emit(sum(bb.emit(multiply(w, x)))), bb.emit(multiply(x, x))
+
+    mod = main_of(build, {"w": (3,), "w[channels]": (3,), "x": (3,)})
+    names = [p.name for p in AccumulateGradients(["w[channels]"], update=False)(mod)["main"].params]
+    assert names == ["w", "x", "accumulator.w[channels]", *PARAMETERS[3:]]
+    names = [p.name for p in AccumulateGradients(["w[channels]"], update=True)(mod)["main"].params]
+    assert names[:3] == ["w", "w[channels]", "x"]
