@@ -127,8 +127,8 @@ T = TypeVar("T")
 def compile_command(*, as_json: bool, **arguments: Any) -> None:
     """Compile MODEL into a training artifact.
 
-    MODEL is a .onnx file, a .pt2 file written by torch.export.save, package.module:function
-    returning (module, example inputs), or zoo:mobilenet_v2, zoo:distilbert.
+    MODEL is a .onnx or .tflite file, a .pt2 file written by torch.export.save,
+    package.module:function returning (module, example inputs), or zoo:mobilenet_v2, zoo:distilbert.
 
     \b
     $ pock compile zoo:mobilenet_v2 -o net --batch 2 --update bias

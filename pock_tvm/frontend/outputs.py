@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+from tvm import relax
+
 from pock_tvm.errors import PockError, UnknownNameError
+from pock_tvm.relay_passes.rewrite import bindings_of, substitute
 
 LOGITS = "logits"
 """An output of this name is chosen unasked."""
@@ -36,3 +39,19 @@ def choose_output(model: str, names: Sequence[str], output: str | int | None) ->
         f"{model} returns {len(names)} tensors ({listed}); "
         "say which is the logits with --output-name (in Python: output=)"
     )
+
+
+def return_one(main: relax.Function, position: int) -> relax.Function:
+    """Return one of the tensors that a function returns."""
+    if not isinstance(main.ret_ty, relax.TupleType):
+        return main
+    bb = relax.BlockBuilder()
+    env: dict[relax.Var, relax.Expr] = {p: relax.Var(p.name, p.ty) for p in main.params}
+    with bb.function("main", list(env.values()), attrs=dict(main.attrs or {})):
+        with bb.dataflow():
+            for binding in bindings_of(main):
+                value = substitute(binding.value, env)
+                env[binding.var] = value if isinstance(value, relax.Tuple) else bb.emit(value)
+            output = bb.emit_output(substitute(main.body.body, env).fields[position])
+        bb.emit_func_output(output)
+    return relax.transform.DeadCodeElimination()(bb.get())["main"]

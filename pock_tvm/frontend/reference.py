@@ -21,7 +21,7 @@ def load_model(
     """Import the model that ``reference`` names, for ``batch`` samples.
 
     Args:
-        reference: a ``.onnx`` file; a ``.pt2`` file of ``torch.export.save``;
+        reference: a ``.onnx`` or ``.tflite`` file; a ``.pt2`` file of ``torch.export.save``;
             ``package.module:function``, a function without arguments that returns
             (module, example inputs); or ``zoo:NAME``.
         batch: samples in one training step; a file must have been exported for it, or with a
@@ -42,6 +42,10 @@ def load_model(
         with _needs("onnx"):
             from pock_tvm.frontend.onnx_file import import_onnx_file
         return import_onnx_file(Path(reference), batch, shapes=shapes, output=output)
+    if reference.endswith(".tflite"):
+        with _needs("tflite"):
+            from pock_tvm.frontend.tflite_file import import_tflite_file
+        return import_tflite_file(Path(reference), batch, shapes=shapes, output=output)
     with _needs("torch"):
         from pock_tvm.frontend import torch_export
     if reference.endswith(".pt2"):
@@ -59,8 +63,8 @@ def load_model(
     module_name, _, function_name = reference.partition(":")
     if not function_name:
         raise UnknownNameError(
-            f"unknown model {reference!r}; write a .onnx or .pt2 file, package.module:function, "
-            "or zoo:NAME"
+            f"unknown model {reference!r}; write a .onnx, .pt2 or .tflite file, "
+            "package.module:function, or zoo:NAME"
         )
     module, example_inputs = _call(module_name, function_name)
     return torch_export.import_module(

@@ -22,12 +22,12 @@ from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
 from pock_tvm.frontend.dropout import DROPOUT_CONVERTERS, mark_dropouts
 from pock_tvm.frontend.model import ImportedModel, InputSpec
 from pock_tvm.frontend.origins import WHOLE_MODEL, mark_origins
-from pock_tvm.frontend.outputs import choose_output
+from pock_tvm.frontend.outputs import choose_output, return_one
 from pock_tvm.frontend.padding_rows import freeze_padding_rows, padding_rows
 from pock_tvm.frontend.shapes import Extent, Shapes, bind_shapes
 from pock_tvm.frontend.tied import tied_names
 from pock_tvm.frontend.torch_converters import CONVERTERS, decompositions
-from pock_tvm.relay_passes.rewrite import bindings_of, substitute
+from pock_tvm.relay_passes.rewrite import bindings_of
 
 _BATCH_NORM = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
 _DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.int64: "int32"}
@@ -139,7 +139,7 @@ def import_program(
         if isinstance(value, relax.Var)
     }
     main = mark_origins(mod["main"], [modules.get(b.var) for b in bindings_of(mod["main"])])
-    main = _return_one(main, chosen)
+    main = return_one(main, chosen)
     main = _bind_symbols(name, main, new_names, batch, shapes or {})
     main = _name_parameters(main, originals, new_names, statistics, aliases)
     rows = padding_rows(program, originals)
@@ -220,22 +220,6 @@ def _output_names(program: torch.export.ExportedProgram) -> list[str]:
     if isinstance(out, Mapping) and list(out.values()) == list(range(count)):
         return [str(key) for key in out]
     return [str(position) for position in range(count)]
-
-
-def _return_one(main: relax.Function, position: int) -> relax.Function:
-    """Return one of the tensors that a function returns."""
-    if not isinstance(main.ret_ty, relax.TupleType):
-        return main
-    bb = relax.BlockBuilder()
-    env: dict[relax.Var, relax.Expr] = {p: relax.Var(p.name, p.ty) for p in main.params}
-    with bb.function("main", list(env.values()), attrs=dict(main.attrs or {})):
-        with bb.dataflow():
-            for binding in bindings_of(main):
-                value = substitute(binding.value, env)
-                env[binding.var] = value if isinstance(value, relax.Tuple) else bb.emit(value)
-            output = bb.emit_output(substitute(main.body.body, env).fields[position])
-        bb.emit_func_output(output)
-    return relax.transform.DeadCodeElimination()(bb.get())["main"]
 
 
 def _bind_symbols(

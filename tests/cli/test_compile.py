@@ -110,7 +110,7 @@ def test_bad_names_write_nothing(refused, tmp_path, arguments, message):
         ("small_net:biuld", "has no function 'biuld'"),
         ("nowhere.at_all:build", "no module 'nowhere'"),
         ("missing.pt2", "no such file: missing.pt2"),
-        ("small_net", "write a .onnx or .pt2 file, package.module:function, or zoo:NAME"),
+        ("small_net", "write a .onnx, .pt2 or .tflite file, package.module:function, or zoo:NAME"),
     ],
 )
 def test_bad_models_write_nothing(refused, tmp_path, model, message):

@@ -135,7 +135,10 @@ def test_all_operators_that_cannot_be_imported_are_listed_with_their_modules() -
         ("zoo:mobilnet_v2", "did you mean 'mobilenet_v2'"),
         ("no_such_module:build", "no module 'no_such_module'"),
         ("small_net:no_such_function", "no function 'no_such_function'"),
-        ("just-a-word", "write a .onnx or .pt2 file, package.module:function, or zoo:NAME"),
+        (
+            "just-a-word",
+            "write a .onnx, .pt2 or .tflite file, package.module:function, or zoo:NAME",
+        ),
     ],
 )
 def test_a_reference_that_names_nothing(reference, message) -> None:
