@@ -1,7 +1,7 @@
 """Clipping: how large a gradient may be. Descriptions only; ``gradient_transforms`` builds it."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pock_tvm.named_options import require
 
@@ -58,6 +58,6 @@ def make_clipping(text: str) -> Clipping:
     return CLIPPINGS[name](value)
 
 
-def describe_clipping(clipping: Clipping) -> dict[str, Any]:
-    """Return the clipping as plain data for the manifest."""
-    return {"name": clipping.name, "limit": clipping.limit}
+def describe_clipping(clipping: Clipping) -> str:
+    """Return the clipping as ``make_clipping`` reads it."""
+    return f"{clipping.name}:{clipping.limit!r}"

@@ -296,6 +296,6 @@ def _flag(name: str) -> str:
 
 def _clipping_line(report: Mapping[str, Any]) -> str:
     """Say what clipping costs."""
-    kind, extra = report["optimizer"]["clip"]["name"], report["clipping"]["extra_bytes"]
+    kind, extra = report["optimizer"]["clip"].partition(":")[0], report["clipping"]["extra_bytes"]
     what = "clipping keeps all gradients" if kind == "global-norm" else "clipping"
     return f"{kind} {what}: {'-' if extra < 0 else '+'}{format_bytes(abs(extra))}"

@@ -38,7 +38,7 @@ def inspect_command(*, path: Path, top: int, picture: Path | None, as_json: bool
       batch      2
       samples    pixel_values float32[2, 3, 224, 224], labels int32[2]
       loss       cross_entropy (label_smoothing 0.0, ignore_index -100)
-      optimizer  sgd (momentum 0.0, nesterov False, weight_decay 0.0)
+      optimizer  sgd (weight_decay 0.0, decay_matrices_only False, momentum 0.0, nesterov False)
       update     bias: 54 of 158 tensors learn
       made by    pock_tvm 0.1.0
       id         4579c5c88974106f

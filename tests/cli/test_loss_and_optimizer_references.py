@@ -26,7 +26,7 @@ def test_a_loss_without_labels_and_clipping_that_is_priced(pock, tmp_path, small
             "decay_matrices_only": True,
             "beta1": 0.8,
             "beta2": 0.99,
-            "clip": {"name": "global-norm", "limit": 0.5},
+            "clip": "global-norm:0.5",
         }
     )
     cost = report["clipping"]
@@ -45,6 +45,7 @@ def test_a_loss_without_labels_and_clipping_that_is_priced(pock, tmp_path, small
     whole = len(pixels) // small_net.CLASSES * small_net.CLASSES
     assert (measured["samples"], measured["accuracy"]) == (whole, None)
     assert "accuracy  -\n" in pock("evaluate", net, "--data", photos)
+    assert "beta1 0.8, beta2 0.99, clip global-norm:0.5)" in pock("inspect", net)
 
 
 def test_the_line_about_its_price(pock, tmp_path):
