@@ -125,7 +125,7 @@ class Plan:
 def plan_step(step: Step, kernels: Mapping[str, tirx.PrimFunc], spec: TargetSpec) -> ArenaPlan:
     """Plan one entry point by itself, without a budget, as ``Plan.make`` does."""
     overwritable = {name: overwritable_inputs(func) for name, func in kernels.items()}
-    cycles = estimate_cycles(kernels, spec)
+    cycles = estimate_cycles(kernels, kernel_flops(kernels), spec)
     choices = tradeoffs(reorder_for_memory(_with_overwrites(step, overwritable)), cycles)
     whole = sum(cycles[call.kernel] for call in step.calls) or 1.0
     _, plan = _choose(choices, whole, None, {})
