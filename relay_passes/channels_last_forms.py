@@ -15,6 +15,7 @@ from tvm.relax.op import permute_dims, reshape
 
 from pock_tvm.relay_passes.channels_last_windows import WINDOWS, Twins
 from pock_tvm.relay_passes.layouts import axis_in_last, to_last
+from pock_tvm.relay_passes.operators.registry import call_operator
 from pock_tvm.relay_passes.rewrite import static_shape
 
 Form = Callable[[Any, relax.BlockBuilder, relax.Call], relax.Expr | None]
@@ -29,7 +30,7 @@ ELEMENTWISE = frozenset(
         " ones_like power round rsqrt sigmoid sign sin sinh sqrt square subtract tan tanh trunc"
         " where zeros_like"
     ).split()
-) | {"pock.elu"}
+)
 REDUCTIONS = ("relax.mean", "relax.sum", "relax.max", "relax.min", "relax.variance", "relax.std")
 
 
@@ -188,6 +189,12 @@ def _dropout(converter: Converter, _bb: relax.BlockBuilder, call: relax.Call) ->
     return relax.Call(call.op, [converter.twins[x], *rest], call.attrs)
 
 
+def _resample(converter: Converter, _bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    x, *tables = call.args
+    axis = axis_in_last(int(call.attrs["axis"]), x.ty.ndim)
+    return call_operator(call.op, converter.twins[x], *tables, axis=axis)
+
+
 STARTS: dict[str, Form] = dict(WINDOWS)
 """Converted wherever they stand."""
 
@@ -198,6 +205,7 @@ FORMS: dict[str, Form] = {
         ("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"), _reshape
     ),
     "pock.dropout": _dropout,
+    "pock.resample": _resample,
     "relax.concat": _concat,
     "relax.nn.group_norm": _group_norm,
     "relax.nn.layer_norm": _layer_norm,

@@ -25,6 +25,7 @@ from pock_tvm.relay_passes.append_optimizer import AppendOptimizer
 from pock_tvm.relay_passes.append_teacher import AppendTeacher
 from pock_tvm.relay_passes.convert_to_channels_last import ConvertToChannelsLast
 from pock_tvm.relay_passes.decompose_batch_norm import DecomposeBatchNorm, Statistics
+from pock_tvm.relay_passes.decompose_resize2d import DecomposeResize2d
 from pock_tvm.relay_passes.derive_backward import DeriveBackward
 from pock_tvm.relay_passes.eliminate_dropout import EliminateDropout
 from pock_tvm.relay_passes.fold_constants import FoldConstants
@@ -65,6 +66,7 @@ def canonicalize(
             FoldPadIntoConv2d(),
             DecomposeBatchNorm(batch_norm),
             SeedDropout() if dropout else EliminateDropout(),
+            DecomposeResize2d(),
             ConvertToChannelsLast(),
             LowerVolumesToPictures(),
             InsertLora(lora or {}),

@@ -8,6 +8,7 @@ from pock_tvm.relay_passes.vjp import (
     losses,
     nn,
     reduce,
+    resample,
     shape,
     unary,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "operators_with_rules",
     "reduce",
     "register_vjp",
+    "resample",
     "shape",
     "unary",
     "vjp_rule",

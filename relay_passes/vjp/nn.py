@@ -37,6 +37,14 @@ def _normalize_bar(g: Expr, normed: Expr, r: Expr, axes: list[int]) -> Expr:
     return r * (g - mean - normed * along)
 
 
+def _along(scale: Expr, axes: list[int], rank: int) -> Expr:
+    """Shape a scale, which has the normalized ``axes``, so that it broadcasts against x."""
+    if axes == list(range(rank - len(axes), rank)):
+        return scale
+    extents = dict(zip(axes, shape_of(scale), strict=True))
+    return R.reshape(scale, [extents.get(axis, 1) for axis in range(rank)])
+
+
 @register_vjp("relax.nn.layer_norm")
 def layer_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     """y = γ x̂ + β, x̂ = (x - μ) r: x̄ = r (g - mean g - x̂ mean(g x̂)), γ̄ = Σ ȳ x̂, β̄ = Σ ȳ.
@@ -50,7 +58,8 @@ def layer_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     normed, r = _normalize(x, axes, float(call.attrs.epsilon), x)
 
     def x_bar() -> Expr:
-        return _normalize_bar(ct * gamma if call.attrs.scale else ct, normed, r, axes)
+        g = ct * _along(gamma, axes, rank) if call.attrs.scale else ct
+        return _normalize_bar(g, normed, r, axes)
 
     def sum_rows(value: Expr) -> Expr:
         return R.sum(value, axis=others) if others else value
@@ -105,7 +114,7 @@ def rms_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     normed = x * r
 
     def x_bar() -> Expr:
-        g = ct * gamma
+        g = ct * _along(gamma, axes, rank)
         return r * (g - normed * R.mean(g * normed, axis=axes, keepdims=True))
 
     return x_bar, lambda: R.sum(ct * normed, axis=others) if others else ct * normed

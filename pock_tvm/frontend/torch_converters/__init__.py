@@ -10,13 +10,27 @@ from typing import Any
 import torch
 from tvm import relax
 
-from pock_tvm.frontend.torch_converters import convolutions, padding
+from pock_tvm.frontend.torch_converters import (
+    activations,
+    convolutions,
+    norms,
+    padding,
+    pools,
+    resize,
+)
 
 __all__ = ["CONVERTERS", "decompositions"]
 
 Converter = Callable[[torch.fx.Node, Any], relax.Var]
 
-CONVERTERS: dict[str, Converter] = {**convolutions.CONVERTERS, **padding.CONVERTERS}
+CONVERTERS: dict[str, Converter] = {
+    **activations.CONVERTERS,
+    **convolutions.CONVERTERS,
+    **norms.CONVERTERS,
+    **padding.CONVERTERS,
+    **pools.CONVERTERS,
+    **resize.CONVERTERS,
+}
 """What to hand to ``ExportedProgramImporter`` as ``custom_convert_map``."""
 
 

@@ -3,11 +3,13 @@
 TVM's converters fix the result to float32 and know no transposed convolution of three axes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from tvm import relax
+
+from pock_tvm.frontend.torch_converters.arguments import each
 
 _CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d, 3: relax.op.nn.conv3d}
 _TRANSPOSED = {
@@ -23,11 +25,11 @@ def convert_convolution(node: torch.fx.Node, importer: Any) -> relax.Var:
         importer.retrieve_args(node)
     )
     axes = x.ty.ndim - 2
-    stride, padding, dilation = (_each(v, axes) for v in (stride, padding, dilation))
+    stride, padding, dilation = (each(v, axes) for v in (stride, padding, dilation))
     window: dict[str, Any] = {"strides": stride, "dilation": dilation, "groups": groups}
     bb = importer.block_builder
     if transposed:
-        crop, behind = _outer_edge(padding, _each(output_padding, axes))
+        crop, behind = _outer_edge(padding, each(output_padding, axes))
         build: Callable[..., relax.Expr] = _TRANSPOSED[axes]
         y = bb.emit(build(x, w, padding=[*padding, *crop], **window))
         if any(behind):
@@ -47,12 +49,6 @@ def _outer_edge(padding: list[int], output_padding: list[int]) -> tuple[list[int
     """
     pairs = list(zip(padding, output_padding, strict=True))
     return [max(p - extra, 0) for p, extra in pairs], [max(extra - p, 0) for p, extra in pairs]
-
-
-def _each(values: int | Sequence[int], axes: int) -> list[int]:
-    """Return one number per axis; PyTorch gives a single one for all of them too."""
-    numbers = [values] if isinstance(values, int) else list(values)
-    return numbers * axes if len(numbers) == 1 else numbers
 
 
 CONVERTERS = {"convolution.default": convert_convolution}

@@ -9,20 +9,19 @@ from typing import Any
 import torch
 from tvm import relax
 
+from pock_tvm.frontend.torch_converters.arguments import arguments
+
 
 def convert_pad(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``pad(x, widths of the last axis, then of the one before it, …, mode, value)``."""
-    args = importer.retrieve_args(node)
-    mode = args[2] if len(args) > 2 else node.kwargs.get("mode", "constant")
-    value = args[3] if len(args) > 3 else node.kwargs.get("value")
-    return _pad(importer, args[0], args[1], mode, value or 0)
+    x, widths, mode, value = arguments(node, importer, "constant", None)
+    return _pad(importer, x, widths, mode, value or 0)
 
 
 def convert_constant_pad(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``constant_pad_nd(x, widths, value)``."""
-    args = importer.retrieve_args(node)
-    value = args[2] if len(args) > 2 else node.kwargs.get("value", 0)
-    return _pad(importer, args[0], args[1], "constant", value)
+    x, widths, value = arguments(node, importer, 0)
+    return _pad(importer, x, widths, "constant", value)
 
 
 def _pad(importer: Any, x: relax.Expr, widths: Sequence[int], mode: str, value: float) -> relax.Var:

@@ -61,6 +61,18 @@ NN = [
         ((2, 3, 4), (3, 4), (3, 4)),
         torch=lambda x, g, b: F.layer_norm(x, (3, 4), g, b, 1e-3),
     ),
+    Case(
+        "layer_norm-inner-axis",
+        lambda x, g, b: op.nn.layer_norm(x, g, b, axes=[1], epsilon=1e-3),
+        ((2, 3, 4), (3,), (3,)),
+        torch=lambda x, g, b: F.layer_norm(x.mT, (3,), g, b, 1e-3).mT,
+    ),
+    Case(
+        "rms_norm-inner-axis",
+        lambda x, g: op.nn.rms_norm(x, g, axes=[1], epsilon=1e-3),
+        ((2, 3, 4), (3,)),
+        torch=lambda x, g: F.rms_norm(x.mT, (3,), g, 1e-3).mT,
+    ),
     *(Case(f"pointwise_loss-{kind}", pointwise(kind, 0.5), ((4,),)) for kind in POINTWISE),
     Case("cross_entropy", shapes=((3, 4),), **entropy([1, 0, 3])),
     Case(
