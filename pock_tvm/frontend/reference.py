@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pock_tvm.errors import PockError, UnknownNameError
 from pock_tvm.frontend.model import ImportedModel
@@ -23,7 +24,8 @@ def load_model(
     Args:
         reference: a ``.onnx`` or ``.tflite`` file; a ``.pt2`` file of ``torch.export.save``;
             ``package.module:function``, a function without arguments that returns
-            (module, example inputs); or ``zoo:NAME``.
+            (module, example inputs), or for JAX (function, parameters, example inputs); or
+            ``zoo:NAME``.
         batch: samples in one training step; a file must have been exported for it, or with a
             symbolic leading axis.
         shapes: for files, static shapes of inputs whose other axes have no fixed length.
@@ -46,30 +48,38 @@ def load_model(
         with _needs("tflite"):
             from pock_tvm.frontend.tflite_file import import_tflite_file
         return import_tflite_file(Path(reference), batch, shapes=shapes, output=output)
-    with _needs("torch"):
-        from pock_tvm.frontend import torch_export
     if reference.endswith(".pt2"):
-        return torch_export.import_file(Path(reference), batch, shapes=shapes, output=output)
+        with _needs("torch"):
+            from pock_tvm.frontend.torch_export import import_file
+        return import_file(Path(reference), batch, shapes=shapes, output=output)
     if shapes:
         raise PockError(
             f"--shape is for files; the example inputs of {reference} say what its shapes are"
         )
     if reference.startswith("zoo:"):
-        from pock_tvm.frontend.zoo import build_zoo_model
+        with _needs("torch"):
+            from pock_tvm.frontend.torch_export import import_module
+            from pock_tvm.frontend.zoo import build_zoo_model
 
         name = reference.removeprefix("zoo:")
         module, example_inputs = build_zoo_model(name)
-        return torch_export.import_module(module, example_inputs, batch, name, output=output)
+        return import_module(module, example_inputs, batch, name, output=output)
     module_name, _, function_name = reference.partition(":")
     if not function_name:
         raise UnknownNameError(
             f"unknown model {reference!r}; write a .onnx, .pt2 or .tflite file, "
             "package.module:function, or zoo:NAME"
         )
-    module, example_inputs = _call(module_name, function_name)
-    return torch_export.import_module(
-        module, tuple(example_inputs), batch, function_name, output=output
-    )
+    model, *parameters, example_inputs = _call(module_name, function_name)
+    if parameters:
+        with _needs("jax"):
+            from pock_tvm.frontend.jax_function import import_jax
+        return import_jax(
+            model, parameters[0], tuple(example_inputs), batch, function_name, output=output
+        )
+    with _needs("torch"):
+        from pock_tvm.frontend.torch_export import import_module
+    return import_module(model, tuple(example_inputs), batch, function_name, output=output)
 
 
 @contextmanager
@@ -84,7 +94,7 @@ def _needs(extra: str) -> Iterator[None]:
         ) from error
 
 
-def _call(module_name: str, function_name: str) -> tuple[object, tuple[object, ...]]:
+def _call(module_name: str, function_name: str) -> tuple[Any, ...]:
     """Call a user's function; modules in the current folder are found too."""
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
@@ -99,10 +109,9 @@ def _call(module_name: str, function_name: str) -> tuple[object, tuple[object, .
             f"module {module_name!r} has no function {function_name!r}"
         ) from error
     result = function()
-    if not isinstance(result, tuple) or len(result) != 2:
+    if not isinstance(result, tuple) or len(result) not in (2, 3):
         raise PockError(
-            f"{module_name}:{function_name} must return (module, example inputs), "
-            f"it returned {type(result).__name__}"
+            f"{module_name}:{function_name} must return (module, example inputs), or for JAX "
+            f"(function, parameters, example inputs); it returned {type(result).__name__}"
         )
-    module, example_inputs = result
-    return module, example_inputs
+    return result
