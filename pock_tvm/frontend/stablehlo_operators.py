@@ -287,7 +287,22 @@ def _exponential_minus_one(x: relax.Expr) -> relax.Expr:
     return op.subtract(op.exp(x), relax.const(1, str(x.ty.dtype)))
 
 
-_SAME = "abs add ceil divide floor log minimum multiply power rsqrt sign sqrt subtract tanh".split()
+_SAME = [
+    "abs",
+    "add",
+    "ceil",
+    "divide",
+    "floor",
+    "log",
+    "minimum",
+    "multiply",
+    "power",
+    "rsqrt",
+    "sign",
+    "sqrt",
+    "subtract",
+    "tanh",
+]
 """Names that StableHLO and Relax share."""
 
 _OTHER = {
