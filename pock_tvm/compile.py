@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
 from pock_tvm.artifact.load import Artifact
 from pock_tvm.artifact.write import refuse_foreign_folder, write_artifact
 from pock_tvm.clipping import Clipping, make_clipping
@@ -80,13 +81,20 @@ class CompiledModel:
             "workspace_bytes_per_thread": regions.workspace_bytes_per_thread,
             "weights_bytes": weights_bytes,
             "optimizer_bytes": optimizer_bytes,
-            "trainable_parameters": sum(int(np.prod(t.shape)) for t in trainable),
+            "trainable_parameters": sum(_learning_values(t, description) for t in trainable),
             "kernel_calls": next(
                 e.kernel_calls for e in description.entries if e.name == "train_step"
             ),
             "object_bytes": (self.artifact.directory / "step.o").stat().st_size,
             "compile_s": round(self.compile_s, 3),
         }
+
+
+def _learning_values(tensor: TensorSpec, description: ArtifactDescription) -> int:
+    """Count the values of a tensor that learn: of some, a share of the channels."""
+    done = description.update.get("tensors", {}).get(tensor.name, {})
+    count = int(np.prod(tensor.shape))
+    return count // done["of"] * len(done["channels"]) if "channels" in done else count
 
 
 def compile(
@@ -151,9 +159,12 @@ def compile(
     names = learnable_names(parameters)
     scheme = parse_update(update, names) if isinstance(update, str) else update
     chosen = resolve(scheme, parameters, model.parameters)
+    if chosen.lazy_rows and accumulate > 1:
+        raise PockError(
+            f"lazy-rows on {chosen.lazy_rows[0]} cannot be accumulated: each batch reads other "
+            "rows; leave `embeddings` out of the update scheme, or accumulate out"
+        )
     model = with_factors(model, chosen)
-    if chosen.lazy_rows:
-        raise PockError("lazy rows cannot be compiled yet")
     tell = progress or (lambda stage, done, total: None)
 
     tell("derive", 0, 1)

@@ -39,8 +39,10 @@ from pock_tvm.relay_passes.operators import LOWERINGS
 from pock_tvm.relay_passes.seed_dropout import SeedDropout
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
 from pock_tvm.relay_passes.slice_channels import SliceChannels, StoredSlice, slice_name
+from pock_tvm.relay_passes.slice_touched_rows import SliceTouchedRows, rows_name
 from pock_tvm.relay_passes.update_touched_rows import UpdateTouchedRows
 from pock_tvm.relay_passes.write_channels import WriteChannels
+from pock_tvm.relay_passes.write_touched_rows import WriteTouchedRows
 
 Teacher = tuple[tvm.IRModule, Sequence[str]]
 """The canonical model as it predicts, and the parameters that training will change."""
@@ -82,11 +84,20 @@ def canonicalize(
     )
 
 
+def learning_names(
+    trainable: Sequence[str], slices: Mapping[str, StoredSlice], tables: Sequence[str] = ()
+) -> list[str]:
+    """Return what the optimizer calls the parameters, or the parts of them, that learn."""
+    parts = {name: slice_name(name) for name in slices} | {name: rows_name(name) for name in tables}
+    return [parts.get(name, name) for name in trainable]
+
+
 def train(
     loss: Loss,
     optimizer: Optimizer,
     trainable: Sequence[str],
     slices: Mapping[str, StoredSlice],
+    tables: Sequence[str] = (),
     *,
     teacher: Teacher | None = None,
     clipping: Clipping | None = None,
@@ -100,21 +111,24 @@ def train(
         optimizer: how a gradient changes a weight.
         trainable: names of the parameters that learn, whole or in part.
         slices: the part of those that learn in some channels only.
+        tables: those that learn only in the rows that a batch has read.
         teacher: of ``Distillation``: the graph before it learns, and what changes.
         clipping: what bounds the gradients.
         accumulate: the gradients of batches that ran before count too; see ``accumulate``.
         keep_gradients: return the gradients too.
     """
     transforms = [clipping_transform(clipping)] if clipping else []
-    learning = _learning(trainable, slices)
+    learning = learning_names(trainable, slices, tables)
     return Sequential(
         [
             *_gradients(loss, trainable, slices, teacher),
+            SliceTouchedRows(tables, trainable),
             *([AccumulateGradients(learning, update=True)] if accumulate else []),
             AppendOptimizer(
                 optimizer, learning, transforms=transforms, keep_gradients=keep_gradients
             ),
             WriteChannels(slices),
+            WriteTouchedRows(tables),
             UpdateTouchedRows(),
         ],
         name="train",
@@ -130,7 +144,7 @@ def accumulate(
 ) -> Pass:
     """Return the passes that make a canonical model add up gradients, without an update."""
     gradients = _gradients(loss, trainable, slices, teacher)
-    add_up = AccumulateGradients(_learning(trainable, slices), update=False)
+    add_up = AccumulateGradients(learning_names(trainable, slices), update=False)
     return Sequential([*gradients, add_up], name="accumulate")
 
 
@@ -149,11 +163,6 @@ def _gradients(
         relax.transform.EliminateCommonSubexpr(),
         SliceChannels(slices, trainable),
     ]
-
-
-def _learning(trainable: Sequence[str], slices: Mapping[str, StoredSlice]) -> list[str]:
-    """Return what the optimizer updates: the slice where a parameter learns in part."""
-    return [slice_name(name) if name in slices else name for name in trainable]
 
 
 def evaluate(loss: Loss, teacher: Teacher | None = None) -> Pass:

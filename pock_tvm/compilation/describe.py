@@ -14,6 +14,7 @@ from pock_tvm.artifact.description import (
     TensorSpec,
 )
 from pock_tvm.artifact.fingerprint import tensors_sha256
+from pock_tvm.artifact.merge_lora import merge_lora
 from pock_tvm.clipping import Clipping, describe_clipping
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.plan import Plan
@@ -60,7 +61,7 @@ def describe(
         target=spec.name,
         tvm_options=dict(spec.tvm_options),
         model=model.name,
-        model_sha256=tensors_sha256(model.parameters),
+        model_sha256=tensors_sha256(merge_lora(update, model.parameters)),
         aliases=dict(model.aliases),
         loss=describe_loss(loss),
         optimizer={

@@ -16,7 +16,7 @@ from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.extract_step import ExtractedStep, extract_step
 from pock_tvm.relay_passes.index_limits import index_limits
 from pock_tvm.relay_passes.insert_lora import Factors
-from pock_tvm.relay_passes.slice_channels import StoredSlice, slice_name
+from pock_tvm.relay_passes.slice_channels import StoredSlice
 from pock_tvm.relay_passes.step import Region
 from pock_tvm.update import ChannelSlice, Update, lora_names
 
@@ -81,6 +81,7 @@ class Graphs:
                 optimizer,
                 trainable,
                 slices,
+                update.lazy_rows,
                 teacher=teacher,
                 clipping=clipping,
                 accumulate=accumulate > 1,
@@ -99,7 +100,7 @@ class Graphs:
         regions.update(dict.fromkeys((*changing, *slots), "state"))
         copies = {teacher_name(n): n for n in changing} if teacher else {}
         regions.update(dict.fromkeys(copies, "frozen"))
-        learning = [slice_name(n) if n in slices else n for n in trainable]
+        learning = pipeline.learning_names(trainable, slices, update.lazy_rows)
         gradients = tuple(f"gradient.{n}" for n in learning) if keep_gradients else ()
         measures = ("loss", "correct") if loss.counts else ("loss",)
         lower = pipeline.lower()
