@@ -21,6 +21,8 @@ from tvm.relax.op import (
 
 from pock_tvm.relay_passes.convert_to_channels_last import ConvertToChannelsLast
 from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
+from pock_tvm.relay_passes.operators.dropout import dropout
+from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
 
 SHAPES = {"x": (2, 3, 8, 8), "w": (4, 3, 3, 3), "d": (4, 1, 3, 3), "b": (4, 1, 1)}
@@ -116,3 +118,15 @@ def test_operators_between_pictures_are_carried_along() -> None:
     y = torch.where(first > torch.tensor(b), first, second)[:, :, 1:7]
     y = F.pixel_shuffle(y, 2)
     np.testing.assert_allclose(run(after, *arguments)[0], y.numpy(), rtol=1e-12)
+
+
+def test_dropout_keeps_the_layout_unless_it_drops_whole_channels() -> None:
+    def build(bb, x, w, d, b):
+        y = bb.emit(nn.conv2d(x, w, padding=1))
+        y = bb.emit(dropout(y, p=0.5, stream=0))
+        return bb.emit(dropout(y, p=0.5, stream=1, shared=[2, 3]))
+
+    mod = ConvertToChannelsLast()(main_of(build, SHAPES))
+    values = [b.value for b in bindings_of(mod["main"])]
+    calls = [value for value in values if is_call_to(value, "pock.dropout")]
+    assert [tuple(int(n) for n in call.ty.shape) for call in calls] == [(2, 8, 8, 4), (2, 4, 8, 8)]
