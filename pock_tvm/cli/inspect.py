@@ -95,6 +95,8 @@ def describe_artifact(artifact: "Artifact", top: int) -> dict[str, Any]:
         "tvm_options": dict(description.tvm_options),
         "cpu_features": list(artifact.cpu_features),
         "batch": description.batch,
+        "accumulate": description.accumulate,
+        "dropout": description.dropout,
         "loss": dict(description.loss),
         "optimizer": dict(description.optimizer),
         "update": dict(description.update),

@@ -94,8 +94,12 @@ def te_dropout(
         position: Any = tirx.const(0, "int64")
         for axis in own:
             position = position * x.shape[axis] + i[axis]
-        key, start = (keys(stream, k).astype("uint64") for k in (0, 1))
-        word, _ = philox_2x32((start, position.astype("uint64")), key)
+        # All are below 2³² already; said so, a multiplication of 32-bit numbers is one.
+        key, start, index = (
+            value.astype("uint64") & _u64(_LOW)
+            for value in (keys(stream, 0), keys(stream, 1), position)
+        )
+        word, _ = philox_2x32((start, index), key)
         kept = word >= _u64(min(round(p * 2**32), 2**32))
         return tirx.Select(kept, x(*i) * scale, tirx.const(0.0, x.dtype))
 

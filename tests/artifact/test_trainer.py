@@ -208,6 +208,8 @@ def test_a_missing_entry_point_is_named(tmp_path):
             trainer.evaluate(X, LABELS)
         with pytest.raises(PockError, match="compiled without predict"):
             trainer.predict(X)
+        with pytest.raises(PockError, match="compiled without accumulate"):
+            trainer._session.accumulate()
 
 
 def test_tensors_come_in_the_layout_of_the_model(trainer):
