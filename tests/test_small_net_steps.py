@@ -1,6 +1,7 @@
 """The small net through losses, optimizers, clipping and batch norm, step by step with PyTorch."""
 
 import copy
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from pock_tvm.losses import (
     MeanSquaredError,
 )
 from pock_tvm.optimizers import SGD, Adafactor, Adam, AdamW, Lion, RMSProp
+from pock_tvm.update import LoRA, Rule, UpdateScheme
 
 RATE = 0.05
 CASES = {
@@ -199,6 +201,42 @@ def test_a_teacher_costs_only_what_differs(tmp_path):
         assert all(t.region == "frozen" and not t.trainable for t in copies.values())
     assert kernels["cross_entropy", "evaluate"] == 3
     assert set(kernels.values()) == {3}
+
+
+PARTIAL = {
+    "lora": UpdateScheme(
+        name="lora", lora=(LoRA(rank=2, alpha=2.0, targets=("classifier.weight",)),)
+    ),
+    "half": UpdateScheme(
+        name="half", rules=(Rule(match=("classifier.weight",), channels=Fraction(1, 2)),)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTIAL)
+def test_a_student_that_has_not_learnt_is_its_teacher(name, tmp_path):
+    """Also where a part of a weight learns, or factors beside it."""
+    model = load_model("small_net:build", small_net.BATCH)
+    labels = np.arange(small_net.BATCH)
+    pixels = np.random.default_rng(0).standard_normal((small_net.BATCH, 1, 8, 8), "float32")
+    words = {"loss": "distillation:weight=0.5,temperature=3", "optimizer": "adam"}
+    pock_tvm.compile(model, tmp_path / "net", update=PARTIAL[name], **words)
+    with Trainer(tmp_path / "net") as trainer:
+
+        def divergence():
+            logits = torch.tensor(trainer.predict(pixels))
+            hard = F.cross_entropy(logits, torch.tensor(labels)).item()
+            return (trainer.evaluate(pixels, labels).loss - 0.5 * hard) / (0.5 * 9)
+
+        assert divergence() == pytest.approx(0, abs=1e-6)
+        original = torch.tensor(trainer.predict(pixels)) / 3
+        for _ in range(3):
+            trainer.step(pixels, labels, 0.1)
+        moved = torch.tensor(trainer.predict(pixels)) / 3
+        p, q = F.log_softmax(original, -1), F.log_softmax(moved, -1)
+        wanted = F.kl_div(q, p, reduction="batchmean", log_target=True).item()
+        assert wanted > 1e-5
+        assert divergence() == pytest.approx(wanted, abs=1e-6)
 
 
 def test_an_artifact_compiled_again_is_not_the_old_one(tmp_path):
