@@ -28,9 +28,14 @@ def block_of(name: str) -> str | None:
 
 
 def blocks_of(names: Sequence[str]) -> list[str]:
-    """Return the blocks in the order of the model."""
-    found = (block_of(name) for name in names)
-    return list(dict.fromkeys(block for block in found if block is not None))
+    """Return the blocks in the order of the model.
+
+    A numbered layer by itself (``classifier.1.weight``) is no block beside others that hold
+    modules; where all are such layers, each counts.
+    """
+    found = [(name, block) for name in names if (block := block_of(name)) is not None]
+    holds = {block for name, block in found if "." in name.removeprefix(f"{block}.")}
+    return list(dict.fromkeys(block for _, block in found if block in holds or not holds))
 
 
 def within_blocks(asked: Blocks, names: Sequence[str], where: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 import pytest
 
-from pock_tvm.update.blocks import block_of, within_blocks
+from pock_tvm.update.blocks import block_of, blocks_of, within_blocks
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,9 @@ NAMES = ("stem.weight", "layer.0.weight", "layer.1.weight", "layer.2.weight", "h
 )
 def test_within_blocks(asked, names):
     assert within_blocks(asked, NAMES, "here") == names
+
+
+def test_a_numbered_layer_is_no_block_beside_others_that_hold_modules():
+    names = ["stages.0.layers.0.conv.weight", "stages.0.layers.1.conv.weight"]
+    assert blocks_of([*names, "classifier.1.weight"]) == ["stages.0.layers.0", "stages.0.layers.1"]
+    assert blocks_of(["0.weight", "2.weight", "2.bias"]) == ["0", "2"]
