@@ -128,7 +128,22 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
     """Compile MODEL into a training artifact.
 
     MODEL is a .onnx or .tflite file, a .pt2 file written by torch.export.save,
-    package.module:function returning (module, example inputs), or zoo:mobilenet_v2, zoo:distilbert.
+    package.module:function returning (module, example inputs), or zoo:NAME, one of these with
+    random weights; zoo:NAME@small is a small form of the same architecture, for first tries.
+
+    \b
+    mcunet              MCUNet-5fps, 96 x 96
+    proxyless           ProxylessNAS-mobile, width 0.3, 176 x 176
+    mobilenet_v2        MobileNetV2, 224 x 224
+    mobilenet_v2_035    the same, width 0.35
+    resnet50            ResNet-50, 224 x 224
+    efficientnet_lite0  EfficientNet-lite0's shape, 224 x 224
+    vit_tiny, vit_base  vision transformers, patches of 16, 224 x 224
+    bert_base           BERT-base, a classifier of 128 tokens
+    distilbert          DistilBERT-base, a classifier of 128 tokens
+    llama_small         Llama of width 512 and 8 layers, 128 tokens
+    gpt2                GPT-2 of 124 million parameters, 128 tokens
+    clip                CLIP ViT-B/32, for --loss contrastive
 
     \b
     $ pock compile zoo:mobilenet_v2 -o net --batch 2 --update bias

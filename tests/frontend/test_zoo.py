@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from pock_tvm.cli.compile import compile_command
 from pock_tvm.errors import UnknownNameError
-from pock_tvm.frontend.zoo import build_zoo_model
+from pock_tvm.frontend.zoo import ZOO, build_zoo_model, zoo_lines
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +40,51 @@ def test_weights_follow_the_seed(mobilenet_v2):
 def test_a_near_name_is_offered():
     with pytest.raises(UnknownNameError, match="did you mean 'distilbert'"):
         build_zoo_model("distillbert")
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_model_says_what_it_is_and_what_is_small(name):
+    assert zoo_lines()[name].endswith(".")
+    assert "Small: " in ZOO[name].__doc__
+    assert name in compile_command.help
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_small_forms_are_small_and_alive(name):
+    module, examples = build_zoo_model(f"{name}@small")
+    sizes = sum(p.numel() for p in module.parameters())
+    assert sizes < 200_000
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(2, *x.shape[1:], generator=generator)
+        if x.is_floating_point()
+        else torch.randint(1, 60, (2, *x.shape[1:]), generator=generator)
+        for x in examples
+    ]
+    with torch.no_grad():
+        out = module.eval()(*inputs)
+    logits = out if isinstance(out, torch.Tensor) else out.logits
+    assert 0.05 < logits.std() < 20
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        # The figures of the papers' tables, of MIT's mcunet, and of the checkpoints.
+        ("mcunet", 0.64e6),
+        ("mobilenet_v2", 3.5e6),
+        ("mobilenet_v2_035", 1.68e6),
+        ("resnet50", 25.6e6),
+        ("efficientnet_lite0", 4.65e6),
+        ("vit_tiny", 5.7e6),
+        ("vit_base", 86.6e6),
+        ("bert_base", 109.5e6),
+        ("distilbert", 67e6),
+        ("gpt2", 124.4e6),
+        ("clip", 151.3e6),
+    ],
+)
+def test_full_forms_have_the_published_size(name, parameters):
+    with torch.device("meta"):  # shapes without values
+        module, _ = build_zoo_model(name)
+    assert sum(p.numel() for p in module.parameters()) == pytest.approx(parameters, rel=0.02)
