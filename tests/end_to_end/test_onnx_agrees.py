@@ -25,7 +25,7 @@ class Subject:
     input: str
     shape: tuple[int, ...]
     words: int = 0
-    update: str = "full"
+    rate: float = 0.01
 
 
 def mobilenet_v2():
@@ -66,10 +66,11 @@ SUBJECTS = {
     "resnet": Subject(lambda: resnet(**SMALL_RESNET), "pixel_values", (3, 32, 32)),
     "bert": Subject(lambda: bert(**SMALL_BERT), "input_ids", (12,), words=60),
 }
+# Fresh weights under running statistics that nobody measured: a larger rate diverges.
 FULL = {
-    "mobilenet_v2": Subject(mobilenet_v2, "pixel_values", (3, 224, 224)),
-    "resnet-50": Subject(resnet, "pixel_values", (3, 224, 224)),
-    "bert-base": Subject(bert, "input_ids", (128,), words=30522),
+    "mobilenet_v2": Subject(mobilenet_v2, "pixel_values", (3, 224, 224), rate=1e-4),
+    "resnet-50": Subject(resnet, "pixel_values", (3, 224, 224), rate=1e-4),
+    "bert-base": Subject(bert, "input_ids", (128,), words=30522, rate=1e-3),
 }
 
 
@@ -91,11 +92,11 @@ def agree(subject: Subject, exporters, folder) -> None:
     seen = {}
     labels = np.array([1, 2], "int32")
     for way, model in imported.items():
-        pock_tvm.compile(model, folder / way, update=subject.update)
+        pock_tvm.compile(model, folder / way)
         with Trainer(folder / way) as trainer:
             batch = x.numpy().astype("int32") if subject.words else x.numpy()
             logits = trainer.predict(batch)
-            losses = [trainer.step(batch, labels, 0.01) for _ in range(STEPS)]
+            losses = [trainer.step(batch, labels, subject.rate) for _ in range(STEPS)]
             names = {t.name for t in trainer.description.tensors if t.trainable}
             seen[way] = names, logits, losses, {n: trainer.tensor(n) for n in names}
     wanted = seen.pop("torch")
