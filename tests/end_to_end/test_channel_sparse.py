@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import small_transformer
 import sparse_net
 import torch
 from saved_activations import kept_for, live_across_the_loss
@@ -73,7 +74,9 @@ class Masked:
         return weights
 
     def step(self, pictures, labels):
-        logits = functional_call(self.module, self.weights(), (torch.tensor(pictures),))
+        inputs = torch.tensor(pictures)
+        inputs = inputs.long() if inputs.dtype == torch.int32 else inputs
+        logits = functional_call(self.module, self.weights(), (inputs,))
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels).long())
         self.optimizer.zero_grad()
         loss.backward()
@@ -170,3 +173,33 @@ def test_a_quarter_of_the_channels_keeps_a_quarter_of_the_activation(tmp_path):
         assert 4 * kept_for(tmp_path / "quarter", name) == whole
     kept = {n: sum(live_across_the_loss(tmp_path / n).values()) for n in ("quarter", "whole")}
     assert kept["whole"] - kept["quarter"] == 2 * 3 * 4 * sparse_net.BATCH * 8 * 8 * 16 // 4
+
+
+def test_linear_layers_of_a_transformer(tmp_path):
+    """Queries, keys and values read one input, each another quarter of it."""
+    module, inputs = small_transformer.build()
+    model = import_module(module, inputs, small_transformer.BATCH, "net")
+    rule = Rule(what=("qkv", "first_ffn"), channels=Fraction(1, 4))
+    scheme = UpdateScheme(name="quarter", trainable=("classifier.*",), rules=(rule,))
+    pock_tvm.compile(model, tmp_path / "net", update=scheme, optimizer=SGD(momentum=0.9))
+    first = {n: p.detach().numpy().copy() for n, p in module.named_parameters()}
+    rng = np.random.default_rng(0)
+    shape = (small_transformer.BATCH, small_transformer.TOKENS)
+    tokens = rng.integers(0, small_transformer.VOCABULARY, shape).astype("int32")
+    labels = rng.integers(0, small_transformer.CLASSES, shape[:1]).astype("int32")
+    with Trainer(tmp_path / "net", threads=2) as trainer:
+        done = trainer.description.update["tensors"]
+        sparse = [name for name, d in done.items() if d["kind"] == "channels"]
+        assert sparse == [f"block.{n}.weight" for n in ("query", "key", "value", "up")]
+        masked = Masked(module, done, lambda p: torch.optim.SGD(p, RATE, 0.9))
+        for _ in range(6):
+            wanted = masked.step(tokens, labels)
+            assert trainer.step(tokens, labels, RATE) == pytest.approx(wanted, rel=1e-5)
+        for name in sparse:
+            got, weights = trainer.tensor(name), masked.weights()[name].detach().numpy()
+            assert np.linalg.norm(got - weights) <= 1e-4 * np.linalg.norm(weights - first[name])
+            rest = sorted(set(range(done[name]["of"])) - set(done[name]["channels"]))
+            assert len(rest) == 24
+            assert got[:, rest].tobytes() == first[name][:, rest].tobytes()
+            slot = trainer.description.tensor(f"optimizer.momentum.{name}[channels]")
+            assert 4 * slot.nbytes == got.nbytes
