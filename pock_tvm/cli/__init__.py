@@ -10,6 +10,7 @@ import click
 
 from pock_tvm import PockError, __version__
 from pock_tvm.cli.apply_delta import apply_delta_command
+from pock_tvm.cli.check import check_command
 from pock_tvm.cli.compile import compile_command
 from pock_tvm.cli.evaluate import evaluate_command
 from pock_tvm.cli.export import export_command
@@ -81,6 +82,7 @@ def pock(*, debug: bool) -> None:
 
 for _command in (
     compile_command,
+    check_command,
     train_command,
     evaluate_command,
     predict_command,

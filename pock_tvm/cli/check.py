@@ -1,0 +1,140 @@
+"""``pock check``: are the gradients of a model right, and does a step change what was asked for?"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from pock_tvm.cli.options import json_option
+from pock_tvm.cli.output import print_json, print_rows, print_table
+from pock_tvm.cli.progress import ProgressLine
+from pock_tvm.errors import BatchError
+
+if TYPE_CHECKING:
+    from pock_tvm.checking import Report
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("check")
+@click.argument("model")
+@click.option("--batch", type=click.IntRange(1), default=2, show_default=True, help="Samples.")
+@click.option("--update", default="full", show_default=True, help="As in `pock compile`.")
+@click.option("--optimizer", default="sgd", show_default=True, help="As in `pock compile`.")
+@click.option("--loss", default="cross_entropy", show_default=True, help="As in `pock compile`.")
+@click.option("--clip", metavar="KIND:LIMIT", help="As in `pock compile`.")
+@click.option(
+    "--batch-norm", type=click.Choice(["frozen", "train"]), default="frozen", show_default=True
+)
+@click.option("--data", type=_FILE, help="An .npz with a batch at least; random samples without.")
+@click.option(
+    "--lr",
+    "learning_rate",
+    type=click.FloatRange(0, min_open=True),
+    default=0.01,
+    show_default=True,
+)
+@click.option(
+    "--directions",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Along which each tensor is moved.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of directions and samples.")
+@json_option
+def check_command(*, as_json: bool, **arguments: Any) -> None:
+    """Check the gradients of MODEL, and one compiled step.
+
+    MODEL is what `pock compile` takes. In float64, the derived gradient of every tensor that learns
+    is compared with central differences of the loss, along random directions (to 1e-6 of the
+    gradient, and what rounding makes of a loss), and with autograd, where MODEL is a PyTorch module
+    (to 1e-6). Then MODEL is compiled, does one step, and every tensor is looked at: what is frozen
+    must be the same bit for bit, what learns must have changed as it does in float64 (to 2e-2 of
+    the change: nets with kinks flip signs in float32). Slow for large models: nothing is tuned in
+    float64. Exit code 1 if any tensor fails.
+
+    \b
+    $ pock check my_models:small_net --update bias
+    build with update bias, loss 1.5580
+      tensor                     learns  differences  autograd  step     verdict
+      features.norm.bias         whole   3.0e-11      3.4e-16   2.9e-07  ok
+      features.depthwise.bias    whole   2.2e-11      1.6e-16   1.3e-05  ok
+      features.pointwise.bias    whole   4.3e-11      4.2e-16   3.3e-06  ok
+      classifier.weight          whole   1.7e-11      2.4e-16   8.2e-06  ok
+      classifier.bias            whole   4.8e-11      0.0e+00   1.7e-06  ok
+      6 frozen tensors                                                   same bits
+    """
+    with ProgressLine() as progress:
+        report = check(progress=progress, **arguments)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        _print(report)
+    if report.failed:
+        sys.exit(1)
+
+
+def check(
+    *, model: str, batch: int, data: Path | None, progress: ProgressLine, **options: Any
+) -> "Report":
+    """Import the model that a reference names, and PyTorch's form of it where there is one."""
+    samples = None if data is None else _read(data)
+    from pock_tvm.checking import check_model
+    from pock_tvm.frontend import load_model
+
+    progress("import", 0, 1)
+    imported = load_model(model, batch)
+    return check_model(
+        imported, samples=samples, autograd=_autograd(model), progress=progress, **options
+    )
+
+
+def _autograd(model: str) -> Any:
+    """Return PyTorch's gradients as a function; None for what is no module."""
+    if model.endswith((".onnx", ".pt2", ".tflite")) or ":" not in model:
+        return None
+    from pock_tvm.checking.autograd import torch_gradients
+    from pock_tvm.frontend.torch_source import load_source
+
+    source = load_source(model)
+    return lambda samples, settings: torch_gradients(
+        source, samples, settings.loss, settings.batch_norm
+    )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise BatchError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, EOFError, TypeError, AttributeError) as error:
+        raise BatchError(
+            f"{path} is not an .npz of plain arrays; write it with numpy.savez"
+        ) from error
+
+
+def _print(report: "Report") -> None:
+    shown = [t for t in report.tensors if t.learns != "frozen" or t.problems]
+    print_table(
+        f"{report.model} with update {report.update}, loss {report.loss:.4f}",
+        ("tensor", "learns", "differences", "autograd", "step", "verdict"),
+        [
+            (t.name, t.learns, *map(_short, (t.finite_differences, t.autograd, t.step)), t.verdict)
+            for t in shown
+        ],
+    )
+    print_rows(
+        "",
+        {
+            "frozen, the same bit for bit": len(report.tensors) - len(shown),
+            "failed": len(report.failed),
+        },
+    )
+
+
+def _short(error: float | None) -> str:
+    return "-" if error is None else f"{error:.1e}"
