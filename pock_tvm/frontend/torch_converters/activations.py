@@ -44,10 +44,13 @@ def _elu(importer: Any, x: relax.Expr, alpha: float, scale: float, inner: float)
 
 
 def convert_mish(node: torch.fx.Node, importer: Any) -> relax.Var:
-    """y = x · tanh(softplus(x))."""
+    """y = x · tanh(log(1 + eˣ)) = x · n / (n + 2), n = eˣ (eˣ + 2); the quotient is 1 beyond 20."""
     (x,) = importer.retrieve_args(node)
-    bb = importer.block_builder
-    return bb.emit(op.multiply(x, bb.emit(op.tanh(bb.emit(op.nn.softplus(x, 1.0, 20.0))))))
+    bb, dtype = importer.block_builder, str(x.ty.dtype)
+    two = relax.const(2.0, dtype)
+    e = bb.emit(op.exp(bb.emit(op.minimum(x, relax.const(20.0, dtype)))))
+    n = bb.emit(op.multiply(e, bb.emit(op.add(e, two))))
+    return bb.emit(op.multiply(x, bb.emit(op.divide(n, bb.emit(op.add(n, two))))))
 
 
 def convert_softplus(node: torch.fx.Node, importer: Any) -> relax.Var:
