@@ -93,7 +93,9 @@ class AppendOptimizer:
                 results += [updates.new_weights[n] for n in self.trainable]
                 results += list(updates.new_slots.values())
                 if self.keep_gradients:
-                    results += [substitute(v, env) for v in outputs[first_gradient:]]
+                    results += _each_its_own(
+                        bb, [substitute(v, env) for v in outputs[first_gradient:]]
+                    )
                 result = bb.emit_output(relax.Tuple(results))
             bb.emit_func_output(result)
         statistics = [str(n) for n in (func.attrs or {}).get("running_statistics", [])]
@@ -178,6 +180,16 @@ class _Updates:
                 bb, options, w, gradient, self.rate, slots, self.scalars
             )
             self.new_slots |= {slot_name(name, s): value for s, value in new_slots.items()}
+
+
+def _each_its_own(bb: relax.BlockBuilder, gradients: list[relax.Expr]) -> list[relax.Expr]:
+    """Copy a gradient that several weights have, so that each is kept under its own name."""
+    kept: list[relax.Expr] = []
+    for gradient in gradients:
+        shared = any(gradient.same_as(other) for other in kept)
+        one = relax.const(1.0, gradient.ty.dtype)
+        kept.append(bb.emit(relax.op.multiply(gradient, one)) if shared else gradient)
+    return kept
 
 
 def _outputs(func: relax.Function) -> list[relax.Var]:

@@ -193,3 +193,17 @@ def test_two_weights_may_have_one_gradient():
     w, v = np.array([1.0, 2, 3]), np.array([4.0, 5, 6])
     _, *updated = run(joint, w, v, np.array(0.5))
     np.testing.assert_allclose(updated, [w - 0.5 * w * v, v - 0.5 * w * v], rtol=1e-12)
+
+
+def test_each_weight_keeps_the_gradient_that_it_shares():
+    def build(bb, w, v):
+        gradient = bb.emit(w * v)
+        return bb.emit(relax.op.sum(gradient)), gradient, gradient
+
+    shapes = {"w": (3,), "v": (3,)}
+    joint = AppendOptimizer(SGD(), ["w", "v"], keep_gradients=True)(main_of(build, shapes))
+    w, v = np.array([1.0, 2, 3]), np.array([4.0, 5, 6])
+    *_, first, second = run(joint, w, v, np.array(0.5))
+    np.testing.assert_array_equal([first, second], [w * v, w * v])
+    kept = joint["main"].body.blocks[-1].bindings[-1].value.fields[-2:]
+    assert not kept[0].same_as(kept[1])  # one name each

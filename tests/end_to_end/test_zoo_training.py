@@ -1,0 +1,44 @@
+"""Models of the zoo against PyTorch: the loss, each gradient, ten steps of AdamW."""
+
+import fnmatch
+import logging
+
+import numpy as np
+import pytest
+import torch
+from zoo_training import Steps, task, train_compiled, train_in_torch
+
+log = logging.getLogger(__name__)
+RATE = 1e-4
+FOLLOWED = ("vit_tiny", "llama_small", "gpt2")
+VANISHING = ("*.k_lin.bias", "*.key.bias", "*.k_proj.bias")
+"""Softmax does not see a shift of all keys: these gradients are 0 but for rounding."""
+
+
+def _check_gradients(ours: Steps, theirs: Steps) -> None:
+    assert ours.gradients.keys() == theirs.gradients.keys()
+    errors = {}
+    for name, expected in theirs.gradients.items():
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in VANISHING):
+            weight = np.linalg.norm(theirs.gradients[name.removesuffix("bias") + "weight"])
+            assert np.linalg.norm(ours.gradients[name]) <= 1e-5 * weight, name
+        else:
+            error = np.linalg.norm(ours.gradients[name] - expected)
+            errors[name] = error / np.linalg.norm(expected)
+    worst = max(errors, key=lambda name: errors[name])
+    log.info("%d gradients, worst %s %.1e", len(errors), worst, errors[worst])
+    assert errors[worst] <= 1e-4, sorted(errors.items(), key=lambda item: -item[1])[:5]
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_small_form_trains_as_in_pytorch(name, tmp_path):
+    small = task(name, small=True)
+    ours = train_compiled(small, RATE, 10, tmp_path / "net")
+    theirs = train_in_torch(small, RATE, 10, torch.float64)
+    assert ours.losses[0] == pytest.approx(theirs.losses[0], rel=1e-5)
+    _check_gradients(ours, theirs)
+    off = np.abs(np.array(ours.losses) / np.array(theirs.losses) - 1).max()
+    log.info("%s: losses %s, off by %.1e", name, ours.losses, off)
+    assert off <= 1e-4
+    # The steps move the loss by far more than what it may differ by.
+    assert abs(theirs.losses[-1] - theirs.losses[0]) > 5e-3 * theirs.losses[0]

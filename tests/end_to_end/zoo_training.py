@@ -1,0 +1,131 @@
+"""One model of the zoo, our step and PyTorch's: the same module, the same batch."""
+
+import copy
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pock_tvm import Trainer
+from pock_tvm import compile as compile_model
+from pock_tvm.frontend.torch_export import import_module
+from pock_tvm.frontend.zoo import build_zoo_model
+
+BATCH = 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """A module in eval mode and one batch; ``labels`` is None for the loss ``contrastive``."""
+
+    name: str
+    module: torch.nn.Module
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor | None
+
+    @property
+    def loss(self) -> str:
+        return "cross_entropy" if self.labels is not None else "contrastive"
+
+    def imported(self) -> Any:
+        return import_module(self.module, tuple(self.inputs.values()), BATCH, self.name)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The loss of each step, and the gradients of the first."""
+
+    losses: list[float]
+    gradients: dict[str, np.ndarray]
+
+
+def smooth(module: torch.nn.Module) -> torch.nn.Module:
+    """Put SiLU in the place of ReLU and ReLU6, whose kinks float32 and float64 see differently."""
+    for name, child in module.named_children():
+        if isinstance(child, torch.nn.ReLU | torch.nn.ReLU6):
+            setattr(module, name, torch.nn.SiLU())
+        else:
+            smooth(child)
+    return module
+
+
+@functools.lru_cache(maxsize=1)
+def task(name: str, *, small: bool) -> Task:
+    """Build a model with smooth activations and a batch of noise."""
+    module, examples = build_zoo_model(name, small=small)
+    module = smooth(module.eval())
+    generator = torch.Generator().manual_seed(0)
+
+    def like(example: torch.Tensor) -> torch.Tensor:
+        shape = (BATCH, *example.shape[1:])
+        if example.is_floating_point():
+            return torch.randn(shape, generator=generator)
+        return torch.randint(1, 60, shape, generator=generator)
+
+    names = ("pixel_values", "input_ids")
+    inputs = {names[not example.is_floating_point()]: like(example) for example in examples}
+    with torch.no_grad():
+        logits = _logits(module(*inputs.values()))
+    labels = None
+    if name != "clip":
+        labels = torch.randint(0, logits.shape[-1], logits.shape[:-1], generator=generator)
+        if labels.ndim == 2:  # part of a prompt
+            labels[0, :3] = -100
+    return Task(name, module, inputs, labels)
+
+
+def train_in_torch(task: Task, rate: float, steps: int, dtype: torch.dtype) -> Steps:
+    """Train a copy in ``dtype`` with AdamW, batch norm frozen."""
+    module = copy.deepcopy(task.module).to(dtype)
+    inputs = [x.to(dtype) if x.is_floating_point() else x for x in task.inputs.values()]
+    optimizer = torch.optim.AdamW(module.parameters(), lr=rate)
+    losses: list[float] = []
+    gradients: dict[str, np.ndarray] = {}
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = _loss(_logits(module(*inputs)), task.labels)
+        loss.backward()
+        if not gradients:
+            gradients = {
+                n: p.grad.double().numpy().copy()
+                for n, p in module.named_parameters()
+                if p.grad is not None
+            }
+        optimizer.step()
+        losses.append(loss.item())
+    return Steps(losses, gradients)
+
+
+def train_compiled(task: Task, rate: float, steps: int, folder: Any) -> Steps:
+    """Compile to a folder and train there."""
+    compile_model(task.imported(), folder, optimizer="adamw", loss=task.loss, keep_gradients=True)
+    inputs = {name: value.numpy() for name, value in task.inputs.items()}
+    labels = None if task.labels is None else task.labels.numpy().astype("int32")
+    losses: list[float] = []
+    gradients: dict[str, np.ndarray] = {}
+    with Trainer(folder) as trainer:
+        for _ in range(steps):
+            losses.append(trainer.step(inputs, labels, rate))
+            if not gradients:
+                tensors = trainer.description.tensors
+                gradients = {t.name: _gradient(trainer, t) for t in tensors if t.trainable}
+    return Steps(losses, gradients)
+
+
+def _gradient(trainer: Trainer, tensor: Any) -> np.ndarray:
+    stored = trainer.tensor(f"gradient.{tensor.name}", original_layout=False).copy()
+    return stored if tensor.axes is None else stored.transpose(np.argsort(tensor.axes))
+
+
+def _logits(out: Any) -> torch.Tensor:
+    return out if isinstance(out, torch.Tensor) else out.logits
+
+
+def _loss(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    if labels is None:
+        pairs = torch.arange(len(logits))
+        rows = torch.nn.functional.cross_entropy(logits, pairs)
+        return (rows + torch.nn.functional.cross_entropy(logits.T, pairs)) / 2
+    return torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
