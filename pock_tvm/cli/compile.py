@@ -48,7 +48,8 @@ T = TypeVar("T")
     "--update",
     default="full",
     show_default=True,
-    help="What learns: full, bias, head, last:N, a .toml file, or patterns such as 'fc.*,*.bias'.",
+    help="What learns: full, bias, head, last:N, preset (PockEngine's recipe for the architecture),"
+    " a .toml file, or patterns such as 'fc.*,*.bias'.",
 )
 @click.option(
     "--optimizer",

@@ -1,4 +1,4 @@
-"""The schemes that a word names: ``full``, ``bias``, ``head``, ``last:N``, a file, or patterns.
+"""What ``--update`` takes: ``full``, ``bias``, ``head``, ``last:N``, ``preset``, a file, patterns.
 
 A *block* is what the model repeats (``blocks.py``); the *head* is the last module that holds a
 weight.
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pock_tvm.errors import UnknownNameError
 from pock_tvm.update.blocks import block_of, blocks_of
+from pock_tvm.update.recipes import preset
 from pock_tvm.update.scheme import UpdateScheme
 from pock_tvm.update.toml_format import load_scheme
 
@@ -18,7 +19,8 @@ def parse_update(text: str, parameters: Sequence[str]) -> UpdateScheme:
 
     Args:
         text: ``full``, ``bias`` (every bias, and the head), ``head``, ``last:N`` (the last N blocks
-            and all after them), the path of a ``.toml`` file, or patterns separated by commas.
+            and all after them), ``preset`` (the recipe of the architecture), the path of a
+            ``.toml`` file, or patterns separated by commas.
         parameters: names of the model's trainable parameters, in the model's order.
 
     Raises:
@@ -31,6 +33,8 @@ def parse_update(text: str, parameters: Sequence[str]) -> UpdateScheme:
     if text == "bias":
         biases = tuple(name for name in parameters if name.rpartition(".")[2] == "bias")
         return UpdateScheme(name=text, trainable=(*biases, *_head(parameters)))
+    if text == "preset":
+        return preset(parameters)
     if text.startswith("last:"):
         return UpdateScheme(name=text, trainable=_last_blocks(text, parameters))
     if text.endswith(".toml"):
@@ -38,8 +42,8 @@ def parse_update(text: str, parameters: Sequence[str]) -> UpdateScheme:
     if "*" in text or "," in text or text in parameters:
         return UpdateScheme(name=text, trainable=tuple(p.strip() for p in text.split(",")))
     raise UnknownNameError(
-        f"unknown update {text!r}; write full, bias, head, last:N, a .toml file, or patterns such"
-        " as 'classifier.*,*.bias'"
+        f"unknown update {text!r}; write full, bias, head, last:N, preset, a .toml file, or"
+        " patterns such as 'classifier.*,*.bias'"
     )
 
 
