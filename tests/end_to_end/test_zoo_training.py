@@ -10,7 +10,7 @@ from zoo_training import Steps, task, train_compiled, train_in_torch
 
 log = logging.getLogger(__name__)
 RATE = 1e-4
-FOLLOWED = ("vit_tiny", "distilbert", "llama_small", "gpt2")
+FOLLOWED = ("vit_tiny", "bert_base", "distilbert", "llama_small", "gpt2")
 VANISHING = ("*.k_lin.bias", "*.key.bias", "*.k_proj.bias")
 """Softmax does not see a shift of all keys: these gradients are 0 but for rounding."""
 
