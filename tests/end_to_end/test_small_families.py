@@ -26,6 +26,21 @@ class Head(nn.Module):
 
 
 NETS = {
+    "conv1d": (
+        (2, 21),
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 8, 5, padding=2),
+            nn.BatchNorm1d(8),
+            nn.Mish(),
+            nn.MaxPool1d(3, 2, 1),
+            nn.Conv1d(8, 8, 3, stride=2, groups=8),
+            nn.PReLU(8),
+            nn.AdaptiveAvgPool1d(3),
+            nn.Conv1d(8, 12, 2, dilation=2),
+            nn.GLU(1),
+            Head(6),
+        ),
+    ),
     "encoder and decoder": (
         (1, 9, 8),
         lambda: nn.Sequential(
