@@ -41,6 +41,21 @@ NETS = {
             Head(6),
         ),
     ),
+    "conv3d": (
+        (2, 6, 7, 5),
+        lambda: nn.Sequential(
+            nn.Conv3d(2, 6, 3, padding=1),
+            nn.BatchNorm3d(6),
+            nn.ELU(),
+            nn.MaxPool3d(2, ceil_mode=True),
+            nn.Conv3d(6, 8, (2, 3, 2), groups=2),
+            nn.Softplus(),
+            nn.AvgPool3d((1, 2, 1)),
+            nn.ConvTranspose3d(8, 4, 2, stride=2),
+            nn.AdaptiveMaxPool3d((2, 1, 2)),
+            Head(4),
+        ),
+    ),
     "encoder and decoder": (
         (1, 9, 8),
         lambda: nn.Sequential(
