@@ -23,6 +23,7 @@ from pock_tvm.relay_passes.accumulate_gradients import AccumulateGradients
 from pock_tvm.relay_passes.append_loss import AppendLoss
 from pock_tvm.relay_passes.append_optimizer import AppendOptimizer
 from pock_tvm.relay_passes.append_teacher import AppendTeacher
+from pock_tvm.relay_passes.canonicalize_indices import CanonicalizeIndices
 from pock_tvm.relay_passes.convert_to_channels_last import ConvertToChannelsLast
 from pock_tvm.relay_passes.decompose_batch_norm import DecomposeBatchNorm, Statistics
 from pock_tvm.relay_passes.decompose_resize2d import DecomposeResize2d
@@ -76,6 +77,7 @@ def canonicalize(
                 "main", {k: tvm.runtime.tensor(v) for k, v in known.items()}
             ),
             FoldConstants(),
+            CanonicalizeIndices(),
             SimplifyShapes(),
             relax.transform.EliminateCommonSubexpr(),
             HoistParameterLayout(),

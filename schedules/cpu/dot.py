@@ -33,7 +33,12 @@ def dot_nest(c: Contraction, spec: TargetSpec) -> Any:
 
 
 def _is_row_times_rows(c: Contraction) -> bool:
-    if c.outer_rows.extent > 1 or c.rows.extent > _MOST_ROWS or len(c.reduced) != 1 or c.guard:
+    if (
+        c.outer_rows.extent > 1
+        or c.rows.extent > _MOST_ROWS
+        or len(c.reduced) != 1
+        or c.guard is not None
+    ):
         return False
     operands = (c.left, c.right)
     if not all(isinstance(x, ir.TensorLoad) for x in operands):
