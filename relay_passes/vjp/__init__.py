@@ -2,13 +2,16 @@
 
 from pock_tvm.relay_passes.vjp import (
     binary,
+    cumulative,
     dropout,
+    einsum,
     index,
     linear_algebra,
     losses,
     nn,
     reduce,
     resample,
+    scatter,
     shape,
     unary,
 )
@@ -23,7 +26,9 @@ from pock_tvm.relay_passes.vjp.registry import (
 __all__ = [
     "NON_DIFFERENTIABLE",
     "binary",
+    "cumulative",
     "dropout",
+    "einsum",
     "index",
     "linear_algebra",
     "losses",
@@ -33,6 +38,7 @@ __all__ = [
     "reduce",
     "register_vjp",
     "resample",
+    "scatter",
     "shape",
     "unary",
     "vjp_rule",

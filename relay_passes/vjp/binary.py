@@ -104,3 +104,50 @@ def where_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
         _back_to(x, out, lambda: R.where(c, ct, zero)),
         _back_to(y, out, lambda: R.where(c, zero, ct)),
     )
+
+
+@register_vjp("relax.atan2")
+def atan2_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """z = atan2(y, x): ȳ = z̄ · x / (x² + y²), x̄ = -z̄ · y / (x² + y²)."""
+    y, x = call.args
+    return (
+        _back_to(y, out, lambda: ct * x / (x * x + y * y)),
+        _back_to(x, out, lambda: R.negative(ct * y / (x * x + y * y))),
+    )
+
+
+@register_vjp("relax.log_add_exp")
+def log_add_exp_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """z = log(eˣ + eʸ): x̄ = z̄ · eˣ⁻ᶻ, ȳ = z̄ · eʸ⁻ᶻ."""
+    x, y = call.args
+    return (
+        _back_to(x, out, lambda: ct * R.exp(x - out)),
+        _back_to(y, out, lambda: ct * R.exp(y - out)),
+    )
+
+
+@register_vjp("relax.mod")
+def mod_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """z = x - y · trunc(x / y): x̄ = z̄, ȳ = -z̄ · trunc(x / y)."""
+    x, y = call.args
+    return (
+        _back_to(x, out, lambda: ct),
+        _back_to(y, out, lambda: R.negative(ct * R.trunc(x / y))),
+    )
+
+
+@register_vjp("relax.floor_mod")
+def floor_mod_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """z = x - y · ⌊x / y⌋: x̄ = z̄, ȳ = -z̄ · ⌊x / y⌋."""
+    x, y = call.args
+    return (
+        _back_to(x, out, lambda: ct),
+        _back_to(y, out, lambda: R.negative(ct * R.floor(x / y))),
+    )
+
+
+@register_vjp("relax.outer")
+def outer_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """z_ij = x_i y_j: x̄ = z̄ y, ȳ = z̄ᵀ x."""
+    x, y = call.args
+    return (lambda: R.matmul(ct, y), lambda: R.matmul(x, ct))

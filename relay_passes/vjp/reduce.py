@@ -73,17 +73,3 @@ def std_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     share = scalar(1 / count(shape_of(x), axes), ct)
     mean = R.mean(x, axis=list(axes), keepdims=True)
     return (lambda: _keep_axes(ct * share / out, call, kept) * (x - mean),)
-
-
-@register_vjp("relax.cumsum")
-def cumsum_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
-    """y_i = Σ x_j over j ≤ i: x̄_j = Σ ȳ_i over i ≥ j, the same sum read backwards."""
-    axis, exclusive = call.attrs.axis, bool(call.attrs.exclusive)
-    shape = shape_of(call.args[0])
-    at = 0 if axis is None else int(axis)
-
-    def x_bar() -> Expr:
-        backwards = R.cumsum(R.flip(ct, at), at, exclusive=exclusive)
-        return R.reshape(R.flip(backwards, at), shape)
-
-    return (x_bar,)

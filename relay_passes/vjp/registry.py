@@ -23,6 +23,7 @@ NON_DIFFERENTIABLE = frozenset(
         "relax.ceil",
         "relax.eye_like",
         "relax.floor",
+        "relax.floor_divide",
         "relax.ones_like",
         "relax.round",
         "relax.shape_of",

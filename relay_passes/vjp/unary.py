@@ -191,3 +191,50 @@ def gelu_tanh_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
         return ct * half * (one + t + x * (one - t * t) * slope)
 
     return (x_bar,)
+
+
+@register_vjp("relax.asin")
+def asin_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = asin(x): x̄ = ȳ / √(1 - x²)."""
+    (x,) = call.args
+    return (lambda: ct * R.rsqrt(scalar(1, ct) - x * x),)
+
+
+@register_vjp("relax.acos")
+def acos_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = acos(x): x̄ = -ȳ / √(1 - x²)."""
+    (x,) = call.args
+    return (lambda: R.negative(ct * R.rsqrt(scalar(1, ct) - x * x)),)
+
+
+@register_vjp("relax.asinh")
+def asinh_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = asinh(x): x̄ = ȳ / √(x² + 1)."""
+    (x,) = call.args
+    return (lambda: ct * R.rsqrt(x * x + scalar(1, ct)),)
+
+
+@register_vjp("relax.acosh")
+def acosh_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = acosh(x): x̄ = ȳ / √(x² - 1)."""
+    (x,) = call.args
+    return (lambda: ct * R.rsqrt(x * x - scalar(1, ct)),)
+
+
+@register_vjp("relax.atanh")
+def atanh_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = atanh(x): x̄ = ȳ / (1 - x²)."""
+    (x,) = call.args
+    return (lambda: ct / (scalar(1, ct) - x * x),)
+
+
+@register_vjp("relax.tril")
+def tril_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = x on and below a diagonal, else 0: x̄ = ȳ there, else 0."""
+    return (lambda: R.tril(ct, call.args[1]),)
+
+
+@register_vjp("relax.triu")
+def triu_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = x on and above a diagonal, else 0: x̄ = ȳ there, else 0."""
+    return (lambda: R.triu(ct, call.args[1]),)

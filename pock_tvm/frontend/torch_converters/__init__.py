@@ -13,11 +13,15 @@ from tvm import relax
 from pock_tvm.frontend.torch_converters import (
     activations,
     convolutions,
+    indexing,
     norms,
     padding,
     pools,
+    products,
+    reductions,
     resize,
 )
+from pock_tvm.frontend.torch_converters.rewritten import DECOMPOSITIONS
 
 __all__ = ["CONVERTERS", "decompositions"]
 
@@ -26,9 +30,12 @@ Converter = Callable[[torch.fx.Node, Any], relax.Var]
 CONVERTERS: dict[str, Converter] = {
     **activations.CONVERTERS,
     **convolutions.CONVERTERS,
+    **indexing.CONVERTERS,
     **norms.CONVERTERS,
     **padding.CONVERTERS,
     **pools.CONVERTERS,
+    **products.CONVERTERS,
+    **reductions.CONVERTERS,
     **resize.CONVERTERS,
 }
 """What to hand to ``ExportedProgramImporter`` as ``custom_convert_map``."""
@@ -46,4 +53,5 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         operator = getattr(getattr(torch.ops.aten, packet, None), overload, None)
         if operator is not None:
             table.pop(operator, None)
+    table.update(DECOMPOSITIONS)
     return table

@@ -26,7 +26,7 @@ class Case:
 
 
 def ints(values: Any) -> relax.Expr:
-    return relax.const(np.asarray(values, "int64"))
+    return relax.const(np.asarray(values), "int64")
 
 
 def mask(values: Any) -> relax.Expr:

@@ -1,0 +1,152 @@
+"""PyTorch operators that are written out as others before the import.
+
+Attention becomes its products and a softmax: PyTorch's own decomposition multiplies by the root of
+the scale on both sides, and TVM's operator takes no boolean mask.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,  # noqa: FBT001, FBT002
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(q kᵀ · scale + mask) v; a query that no key is allowed for gets zeros."""
+    if dropout_p:
+        raise NotImplementedError("attention with dropout")
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = (query * factor) @ key.transpose(-2, -1)
+    if is_causal:
+        rows, columns = scores.shape[-2:]
+        allowed = torch.ones(rows, columns, dtype=torch.bool, device=query.device).tril()
+        # The first key is always allowed, so no row is empty.
+        return scores.masked_fill(~allowed, float("-inf")).softmax(-1) @ value
+    if attn_mask is None:
+        return scores.softmax(-1) @ value
+    if attn_mask.dtype != torch.bool:
+        return (scores + attn_mask).softmax(-1) @ value
+    lowest = torch.finfo(scores.dtype).min
+    weights = torch.where(attn_mask, scores, lowest).softmax(-1)
+    return torch.where(attn_mask, weights, 0.0) @ value
+
+
+def embedding_bag(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scale_grad_by_freq: bool = False,  # noqa: FBT001, FBT002
+    mode: int = 0,
+    sparse: bool = False,  # noqa: FBT001, FBT002
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,  # noqa: FBT001, FBT002
+    padding_idx: int = -1,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Σ, mean or max of the rows of each bag, a product with who is in which bag."""
+    if scale_grad_by_freq or padding_idx >= 0:
+        raise NotImplementedError("embedding_bag with a padding row or gradients by frequency")
+    rows = weight.index_select(0, indices)
+    starts = offsets[:-1] if include_last_offset else offsets
+    places = torch.arange(indices.shape[0], device=indices.device)
+    bag = (starts[:, None] <= places).sum(0) - 1
+    member = bag == torch.arange(starts.shape[0], device=indices.device)[:, None]
+    sizes = member.sum(1)
+    if mode == 2:
+        masked = torch.where(member[:, :, None], rows, float("-inf")).amax(1)
+        out = torch.where(sizes[:, None] > 0, masked, 0.0)
+    else:
+        share = member.to(weight.dtype)
+        if per_sample_weights is not None:
+            share = share * per_sample_weights
+        out = share @ rows
+        if mode == 1:
+            out = out / sizes.to(weight.dtype).clamp(min=1.0)[:, None]
+    return out, bag, sizes, sizes
+
+
+def bilinear(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """z_o = Σ x_i w_oij y_j + b_o."""
+    out = torch.einsum("...i,oij,...j->...o", x, weight, y)
+    return out if bias is None else out + bias
+
+
+def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """The n-th place of the mask gets the n-th element of the source."""
+    allowed = mask.expand(x.shape).reshape(-1)
+    place = allowed.to(torch.int64).cumsum(0).sub(1).clamp(min=0)
+    return torch.where(allowed, source.reshape(-1).index_select(0, place), x.reshape(-1)).reshape(
+        x.shape
+    )
+
+
+def extremum(x: Tensor, places: Tensor, dim: int, *, keepdim: bool) -> tuple[Tensor, Tensor]:
+    """Return the elements at ``places``, one along ``dim``, and the places."""
+    values = x.gather(dim, places)
+    return (values, places) if keepdim else (values.squeeze(dim), places.squeeze(dim))
+
+
+def max_along(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:  # noqa: FBT001, FBT002
+    """``max(x, dim)``: the whole gradient goes to the element that is returned."""
+    return extremum(x, x.argmax(dim, keepdim=True), dim, keepdim=keepdim)
+
+
+def min_along(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:  # noqa: FBT001, FBT002
+    """``min(x, dim)``."""
+    return extremum(x, x.argmin(dim, keepdim=True), dim, keepdim=keepdim)
+
+
+def kth_along(
+    x: Tensor,
+    k: int,
+    dim: int = -1,
+    keepdim: bool = False,  # noqa: FBT001, FBT002
+) -> tuple[Tensor, Tensor]:
+    """``kthvalue``: the k-th of the elements in order, counted from 1."""
+    places = x.sort(dim)[1].narrow(dim, k - 1, 1)
+    return extremum(x, places, dim, keepdim=keepdim)
+
+
+def median_along(x: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:  # noqa: FBT001, FBT002
+    """``median(x, dim)``: of an even number of elements the lower one in the middle."""
+    return kth_along(x, (x.shape[dim] + 1) // 2, dim, keepdim)
+
+
+def median(x: Tensor) -> Tensor:
+    """``median(x)`` of all elements."""
+    return median_along(x.reshape(-1), 0)[0]
+
+
+def addbmm(x: Tensor, y: Tensor, z: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """Beta · x + alpha · Σ y @ z over the batch."""
+    return beta * x + alpha * (y @ z).sum(0)
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.scaled_dot_product_attention.default: attention,
+    aten._embedding_bag.default: embedding_bag,
+    aten._embedding_bag_forward_only.default: embedding_bag,
+    aten.bilinear.default: bilinear,
+    aten.masked_scatter.default: masked_scatter,
+    aten.max.dim: max_along,
+    aten.min.dim: min_along,
+    aten.kthvalue.default: kth_along,
+    aten.median.dim: median_along,
+    aten.median.default: median,
+    aten.addbmm.default: addbmm,
+}
+"""What to write out, and how; handed to ``run_decompositions``."""
