@@ -8,9 +8,20 @@ import pytest
 import torch
 from zoo_training import Steps, task, train_compiled, train_in_torch
 
+from pock_tvm.frontend.zoo import ZOO
+
 log = logging.getLogger(__name__)
 RATE = 1e-4
-FOLLOWED = ("vit_tiny", "bert_base", "distilbert", "llama_small", "gpt2")
+TRANSFORMERS = ("vit_tiny", "vit_base", "bert_base", "distilbert", "llama_small", "gpt2", "clip")
+CONVOLUTIONAL = (
+    "mcunet",
+    "proxyless",
+    "mobilenet_v2",
+    "mobilenet_v2_035",
+    "resnet50",
+    "efficientnet_lite0",
+)
+FOLLOWED = (*TRANSFORMERS, *(pytest.param(n, marks=pytest.mark.slow) for n in CONVOLUTIONAL))
 VANISHING = ("*.k_lin.bias", "*.key.bias", "*.k_proj.bias")
 """Softmax does not see a shift of all keys: these gradients are 0 but for rounding."""
 
@@ -28,6 +39,10 @@ def _check_gradients(ours: Steps, theirs: Steps) -> None:
     worst = max(errors, key=lambda name: errors[name])
     log.info("%d gradients, worst %s %.1e", len(errors), worst, errors[worst])
     assert errors[worst] <= 1e-4, sorted(errors.items(), key=lambda item: -item[1])[:5]
+
+
+def test_no_model_of_the_zoo_is_left_out():
+    assert {*TRANSFORMERS, *CONVOLUTIONAL} == set(ZOO)
 
 
 @pytest.mark.parametrize("name", FOLLOWED)
