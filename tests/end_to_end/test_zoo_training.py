@@ -12,6 +12,8 @@ from pock_tvm.frontend.zoo import ZOO
 
 log = logging.getLogger(__name__)
 RATE = 1e-4
+RATES = {"mobilenet_v2": 1e-5}
+"""At 1e-4 PyTorch's own float32 leaves its float64 by 2e-3 there: the loss falls from 15 to 0.2."""
 TRANSFORMERS = ("vit_tiny", "vit_base", "bert_base", "distilbert", "llama_small", "gpt2", "clip")
 CONVOLUTIONAL = (
     "mcunet",
@@ -48,8 +50,9 @@ def test_no_model_of_the_zoo_is_left_out():
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_small_form_trains_as_in_pytorch(name, tmp_path):
     small = task(name, small=True)
-    ours = train_compiled(small, RATE, 10, tmp_path / "net")
-    theirs = train_in_torch(small, RATE, 10, torch.float64)
+    rate = RATES.get(name, RATE)
+    ours = train_compiled(small, rate, 10, tmp_path / "net")
+    theirs = train_in_torch(small, rate, 10, torch.float64)
     assert ours.losses[0] == pytest.approx(theirs.losses[0], rel=1e-5)
     _check_gradients(ours, theirs)
     off = np.abs(np.array(ours.losses) / np.array(theirs.losses) - 1).max()
