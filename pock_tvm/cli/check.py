@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from pock_tvm.cli.options import json_option
 from pock_tvm.cli.output import print_json, print_rows, print_table
@@ -13,6 +12,8 @@ from pock_tvm.cli.progress import ProgressLine
 from pock_tvm.errors import BatchError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pock_tvm.checking import Report
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -105,7 +106,9 @@ def _autograd(model: str) -> Any:
     )
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path) -> "dict[str, np.ndarray]":
+    import numpy as np
+
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

@@ -18,7 +18,7 @@ def extracted(reference, batch, optimizer):
     known = {n: model.parameters[n] for n in model.buffers}
     trainable = [n for n in model.parameters if n not in model.buffers]
     mod = pipeline.canonicalize("frozen", known)(model.mod)
-    mod = pipeline.train(CrossEntropy(), optimizer, trainable)(mod)
+    mod = pipeline.train(CrossEntropy(), optimizer, trainable, {})(mod)
     updates = [str(n) for n in mod["main"].attrs["updates"]]
     regions = {**dict.fromkeys(model.parameters, "frozen"), **dict.fromkeys(updates, "state")}
     return extract_step(pipeline.lower()(mod), "train_step", regions, ("loss",)), updates
