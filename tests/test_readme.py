@@ -45,7 +45,7 @@ def test_commands_run_on_a_small_model(tmp_path, monkeypatch, small_samples):
     monkeypatch.chdir(tmp_path)
     np.savez("photos.npz", pixels=small_samples[0], labels=small_samples[1])
     commands = _commands()
-    assert len(commands) == 3
+    assert len(commands) == 4
     for line in commands:
         _run(line.replace("zoo:mobilenet_v2", "small_net:build"))
 
