@@ -147,29 +147,38 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
     clip                CLIP ViT-B/32, for --loss contrastive
 
     \b
-    $ pock compile zoo:mobilenet_v2 -o net --batch 2 --update bias
-    mobilenet_v2 for host, batches of 2
+    $ pock compile zoo:distilbert -o net --batch 1
+    distilbert for host, batches of 1
       artifact                /home/me/net
-      update                  bias
-      trainable parameters    1,298,056
-      kernel calls in a step  318
-      code                    707.1 KiB
+      update                  full
+      dropout                 off; --dropout for 8 places of the model
+      trainable parameters    66,955,010
+      kernel calls in a step  532
+      code                    243.0 KiB
     memory
-      frozen weights         8.4 MiB
-      trainable weights      5.0 MiB
-      statistics             133.2 KiB
-      constants              16.6 KiB
-      transient              47.1 MiB
-      transient lower bound  47.1 MiB
-      workspace per thread   471.2 KiB
-      total                  60.7 MiB
+      trainable weights      255.4 MiB
+      constants              528 B
+      transient              24.4 MiB
+      transient lower bound  24.4 MiB
+      workspace per thread   464.4 KiB
+      total                  279.8 MiB
+    memory for time
+      weights, state and transients  more time, by estimate
+                          297.8 MiB                    0.0%
+                          291.8 MiB                    0.3%
+                          287.7 MiB                    0.5%
+                          282.0 MiB                    1.1%
+                          277.5 MiB                    4.0%
+                          271.5 MiB                   10.5%
+                          267.4 MiB                   15.1%
+                          262.5 MiB                   36.8%
     time
-      import    10.0 s
-      derive    4.6 s
-      plan      94.24 ms
-      schedule  2.0 s
-      build     18.5 s
-      link      387.14 ms
+      import    12.8 s
+      derive    3.0 s
+      plan      714.08 ms
+      schedule  391.91 ms
+      build     5.7 s
+      link      7.3 s
     """
     with ProgressLine() as progress:
         compiled = compile_reference(progress=progress, **arguments)

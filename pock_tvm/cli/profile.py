@@ -47,6 +47,16 @@ def profile_command(
 
     \b
     $ pock profile net --threads 1 --top 3
+    distilbert on host, 1 threads, 20 steps
+      step                          415.88 ms
+      in kernels, timed one by one  417.17 ms
+      share of the roofline         78%
+      one core                      113 GFLOP/s, 102 GB/s in cache, 21.4 GB/s in memory
+    slowest kernels
+      kernel         calls      ms  share  GFLOP/s  GB/s  roofline  layers
+      matmul_add_11      6  47.017  11.3%     77.1   1.5       68%  ...layer.0.ffn.lin2 and 5 more
+      matmul_33          6  45.009  10.8%     80.5   1.5       71%  ...layer.5.ffn.lin1 and 5 more
+      matmul_32          6  43.985  10.5%     82.4   1.6       73%  ...layer.5.ffn.lin2 and 5 more
     """
     from pock_tvm.artifact.load import load_artifact
     from pock_tvm.artifact.profiler import time_calls
