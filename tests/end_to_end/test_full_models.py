@@ -129,7 +129,7 @@ def _joint_graph(imported, update):
     learnable = [name for name in imported.parameters if name not in imported.buffers]
     trainable = parse_update(update, learnable).select(learnable)
     canonical = pipeline.canonicalize("frozen", known)(imported.mod)
-    return pipeline.train(CrossEntropy(), SGD(), trainable)(canonical), trainable
+    return pipeline.train(CrossEntropy(), SGD(), trainable, {})(canonical), trainable
 
 
 @pytest.fixture(scope="module")
