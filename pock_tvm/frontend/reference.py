@@ -70,7 +70,7 @@ def load_model(
             f"unknown model {reference!r}; write a .onnx, .pt2 or .tflite file, "
             "package.module:function, or zoo:NAME"
         )
-    model, *parameters, example_inputs = _call(module_name, function_name)
+    model, *parameters, example_inputs = call_reference(module_name, function_name)
     if parameters:
         with _needs("jax"):
             from pock_tvm.frontend.jax_function import import_jax
@@ -94,7 +94,7 @@ def _needs(extra: str) -> Iterator[None]:
         ) from error
 
 
-def _call(module_name: str, function_name: str) -> tuple[Any, ...]:
+def call_reference(module_name: str, function_name: str) -> tuple[Any, ...]:
     """Call a user's function; modules in the current folder are found too."""
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pock_tvm.errors import PockError, UnknownNameError
-from pock_tvm.frontend.reference import _call
+from pock_tvm.frontend.reference import call_reference
 
 _PREFIX = "model."
 
@@ -115,7 +115,7 @@ def load_source(reference: str) -> TorchSource:
             f"{reference!r} is no PyTorch model; write a .pt2 file, package.module:function, "
             "or zoo:NAME"
         )
-    found, *_, examples = _call(module_name, function_name)
+    found, *_, examples = call_reference(module_name, function_name)
     if not isinstance(found, torch.nn.Module):
         raise PockError(f"{reference} returns no torch.nn.Module, but {type(found).__name__}")
     return TorchSource(
