@@ -129,8 +129,9 @@ def train(
             AppendOptimizer(
                 optimizer, learning, transforms=transforms, keep_gradients=keep_gradients
             ),
-            WriteChannels(slices),
+            # First, since it takes the places of rows out of what is returned beside the updates.
             WriteTouchedRows(tables),
+            WriteChannels(slices),
             UpdateTouchedRows(),
         ],
         name="train",
