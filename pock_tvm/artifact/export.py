@@ -58,12 +58,18 @@ def original_tensors(
         description: of the artifact.
         view: gives a tensor's values as stored.
     """
-    tensors = {
+    return merge_lora(description.update, learned_tensors(description, view))
+
+
+def learned_tensors(
+    description: ArtifactDescription, view: Callable[[TensorSpec], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the same with the factors apart, by their own names, and the weights without them."""
+    return {
         tensor.name: original_layout_of(tensor, view(tensor))
         for tensor in description.tensors
         if tensor.role in _EXPORTED
     }
-    return merge_lora(description.update, tensors)
 
 
 def export_weights(

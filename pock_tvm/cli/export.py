@@ -1,9 +1,11 @@
 """``pock export``: what was learned, as safetensors, PyTorch state dict, ONNX, or sparse delta."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from pock_tvm.cli.deltas import delta_rows
 from pock_tvm.cli.options import artifact_argument, json_option, trained_option
 from pock_tvm.cli.output import format_bytes, print_json, print_rows
 from pock_tvm.cli.progress import ProgressLine
@@ -40,10 +42,10 @@ def export_command(
 ) -> None:
     """Write the model of DIRECTORY as other tools read it.
 
-    Names and layouts are those of the model that came in. A delta holds only what training changed;
-    `pock apply-delta` puts it on the original. An ONNX file is the one that was compiled, with new
-    values, or made of the PyTorch model that was compiled. Nothing is run: an artifact for another
-    machine is exported here too.
+    Names and layouts are those of the model that came in. A delta holds only what training changed,
+    values or low-rank factors; `pock apply-delta` puts it on the original. An ONNX file is the one
+    that was compiled, with new values, or made of the PyTorch model that was compiled. Nothing is
+    run: an artifact for another machine is exported here too.
 
     \b
     $ pock export net --checkpoint net.ckpt -o net.delta
@@ -52,8 +54,10 @@ def export_command(
       format                   delta
       size                     5.1 MiB
       steps since compilation  12
+      changed                  5.0 MiB of 13.6 MiB
+      dense                    54 tensors, 5.0 MiB
     """
-    from pock_tvm.export import export_file, format_of, read_trained
+    from pock_tvm.export import export_file, format_of, read_delta, read_trained
 
     chosen = format_of(output, format_)
     if source is not None and chosen != "onnx":
@@ -63,12 +67,21 @@ def export_command(
         trained = read_trained(directory, checkpoint)
         progress("write", 0, 1)
         export_file(trained, output, format=chosen, source=source)
+    changed: dict[str, Any] = {}
+    if chosen == "delta":
+        written = read_delta(output)
+        changed = {
+            "changed_bytes": written.nbytes,
+            "model_bytes": sum(value.nbytes for value in trained.initial.values()),
+            "changes": written.by_kind(),
+        }
     result = {
         "model": trained.description.model,
         "output": str(output),
         "format": chosen,
         "bytes": output.stat().st_size,
         "steps_done": trained.steps,
+        **changed,
     }
     if as_json:
         print_json(result)
@@ -80,5 +93,6 @@ def export_command(
             "format": chosen,
             "size": format_bytes(output.stat().st_size),
             "steps since compilation": trained.steps,
+            **(delta_rows(**changed) if changed else {}),
         },
     )

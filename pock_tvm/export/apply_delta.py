@@ -3,12 +3,15 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pock_tvm.artifact.export import write_tensors
 from pock_tvm.errors import ArtifactError, PockError
-from pock_tvm.export.delta import Delta, read_delta
+from pock_tvm.export.delta import Delta
+from pock_tvm.export.low_rank import LowRankChange
+from pock_tvm.export.parse_delta import read_delta
 from pock_tvm.export.tensors import read_trained, read_with_metadata
 
 
@@ -75,9 +78,28 @@ def _to_artifact(base: Path, delta: Delta, output: Path) -> None:
 
     trained = read_trained(base)
     values = _new_values(delta, trained.initial, base)
+    adapted = trained.description.update.get("tensors", {})
+    learned: dict[str, np.ndarray] = {}
+    for change in delta.changes:
+        done = adapted.get(change.name, {})
+        if isinstance(change, LowRankChange) and done.get("kind") == "lora":
+            learned |= _factors(change, done, base)
+        else:
+            learned[change.name] = values[change.name]
     with Trainer(base, threads=1) as trainer:
-        trainer.load_weights({change.name: values[change.name] for change in delta.changes})
+        trainer.load_weights(learned)
         trainer.save_checkpoint(output)
+
+
+def _factors(change: LowRankChange, done: Mapping[str, Any], base: Path) -> dict[str, np.ndarray]:
+    """Return the factors by the names that they have in an artifact that adapts the same weight."""
+    if (change.rank, change.alpha) != (done["rank"], done["alpha"]):
+        raise ArtifactError(
+            f"the delta adapts {change.name!r} with rank {change.rank} and alpha {change.alpha:g}, "
+            f"{base} with rank {done['rank']} and alpha {done['alpha']:g}; compile BASE with the "
+            "delta's, or with an update in which the weight itself learns"
+        )
+    return {done["a"]: change.a, done["b"]: change.b}
 
 
 def _new_values(

@@ -6,16 +6,22 @@ elements   each value that changed, and its place in the flattened tensor
 
 Values are stored, not differences, so that applying a change gives the trained bits. Channels that
 a scheme selects, and rows of an embedding that a batch has read, come out as slices by themselves.
+Low-rank factors are a kind of their own, see ``low_rank``.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from pock_tvm.errors import ArtifactError
+from pock_tvm.export.values import check_finite, check_same_tensor
 
 Kind = Literal["dense", "slices", "elements"]
+
+INDEX = "#index"
+"""Suffix of the index's name in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +43,31 @@ class Change:
         """Bytes of values and index."""
         return self.values.nbytes + (0 if self.index is None else self.index.nbytes)
 
+    @property
+    def values_count(self) -> int:
+        """Numbers that the tensor gets."""
+        return self.values.size
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return what the file holds."""
+        found = {self.name: self.values}
+        return found if self.index is None else {**found, self.name + INDEX: self.index}
+
+    def row(self) -> dict[str, object]:
+        """Return what the metadata says."""
+        return {"kind": self.kind, "axis": self.axis, "shape": self.shape}
+
+    def check_base(self, before: np.ndarray) -> None:
+        """Refuse a tensor of another shape or dtype."""
+        check_same_tensor(self.name, before, self.shape, self.values.dtype)
+
     def apply(self, before: np.ndarray) -> np.ndarray:
         """Return the tensor after the change.
 
         Raises:
             ArtifactError: shape or dtype are not those of the change, or a number is out of range.
         """
-        if before.shape != self.shape or before.dtype != self.values.dtype:
-            raise ArtifactError(
-                f"tensor {self.name!r} is {before.dtype.name}{list(before.shape)}; "
-                f"the delta changes {self.values.dtype.name}{list(self.shape)}"
-            )
+        self.check_base(before)
         self.check()
         if self.index is None:
             return self.values.copy()
@@ -69,7 +89,7 @@ class Change:
         if self.kind == "dense":
             wanted, limit = self.shape, 0
         elif self.kind == "elements":
-            wanted, limit = (count,), int(np.prod(self.shape))
+            wanted, limit = (count,), math.prod(self.shape)
         elif self.axis is not None and 0 <= self.axis < len(self.shape):
             wanted = (*self.shape[: self.axis], count, *self.shape[self.axis + 1 :])
             limit = self.shape[self.axis]
@@ -77,6 +97,7 @@ class Change:
             raise ArtifactError(f"the delta's change of {self.name!r} has no axis {self.axis}")
         if (self.index is None) != (self.kind == "dense") or self.values.shape != wanted:
             raise ArtifactError(f"the delta's change of {self.name!r} does not fit its shape")
+        check_finite(self.name, self.values)
         if self.index is None:
             return
         numbers = self.index.astype(np.int64)

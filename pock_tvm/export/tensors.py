@@ -6,7 +6,7 @@ Nothing is run: an artifact for another machine is read like one for this.
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 from pock_tvm.artifact.c_tables import checkpoint_header
 from pock_tvm.artifact.checkpoint import read_checkpoint
 from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
-from pock_tvm.artifact.export import original_tensors
+from pock_tvm.artifact.export import learned_tensors
 from pock_tvm.artifact.load import Artifact, load_artifact
+from pock_tvm.artifact.merge_lora import merge_lora
 from pock_tvm.artifact.safetensors_header import data_offset
 from pock_tvm.errors import ArtifactError
 
@@ -35,6 +36,8 @@ class TrainedModel:
     """The same tensors after the steps."""
     unused: Mapping[str, np.ndarray]
     """What the model holds besides, such as counters of batches; training does not touch it."""
+    factors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Of low-rank adaptation, by their own names; ``tuned`` holds their products already."""
 
     @property
     def description(self) -> ArtifactDescription:
@@ -53,12 +56,14 @@ def read_trained(
     artifact = load_artifact(directory)
     description = artifact.description
     stored = read_tensors(artifact.weights)
-    initial = original_tensors(description, _view(stored))
-    tuned, steps = initial, 0
+    initial = merge_lora(description.update, learned_tensors(description, _view(stored)))
+    steps = 0
     if checkpoint is not None:
         steps = read_checkpoint(checkpoint).step
         _check_header(artifact, Path(checkpoint))
-        tuned = original_tensors(description, _view({**stored, **read_tensors(Path(checkpoint))}))
+        stored |= read_tensors(Path(checkpoint))
+    learned = learned_tensors(description, _view(stored))
+    tuned = merge_lora(description.update, learned)
     unused = artifact.unused
     return TrainedModel(
         artifact=artifact,
@@ -66,6 +71,7 @@ def read_trained(
         initial=initial,
         tuned=tuned,
         unused=read_tensors(unused) if unused else {},
+        factors={name: value for name, value in learned.items() if name not in tuned},
     )
 
 

@@ -45,6 +45,24 @@ def test_an_onnx_file_is_made_of_the_module(pock, small_artifact, small_samples,
     np.testing.assert_allclose(found, wanted.detach().numpy(), atol=1e-5)
 
 
+def test_the_sizes_of_a_delta_are_shown(pock, small_artifact, small_data, tmp_path):
+    start = (small_artifact.directory, "--checkpoint", tmp_path / "c")
+    pock("train", *start, "--data", small_data, "--lr", 0.1)
+    where = ("-o", tmp_path / "net.delta")
+    result = pock("export", *start, *where, "--json")
+    stored = load_file(tmp_path / "net.delta")
+    assert result["changed_bytes"] == sum(value.nbytes for value in stored.values())
+    assert result["changed_bytes"] == sum(k["bytes"] for k in result["changes"].values())
+    state = small_net.build()[0].state_dict()
+    counters = ("num_batches_tracked",)  # nothing that the artifact reads
+    assert result["model_bytes"] == sum(
+        v.numpy().nbytes for n, v in state.items() if not n.endswith(counters)
+    )
+    text = pock("export", *start, *where)
+    assert f"changed                  {result['changed_bytes'] / 1024:,.1f} KiB of " in text
+    assert f"dense                    {result['changes']['dense']['tensors']} tensors, " in text
+
+
 def test_what_to_write_must_be_said(refused, misused, small_artifact, tmp_path):
     start = ("export", small_artifact.directory, "-o")
     assert "pass --format with one of" in refused(*start, tmp_path / "w")

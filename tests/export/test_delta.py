@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from pock_tvm.errors import ArtifactError, UnknownNameError
 from pock_tvm.export import apply_delta, export_file, read_trained
 from pock_tvm.export.change import Change, smallest_change
-from pock_tvm.export.delta import read_delta
+from pock_tvm.export.parse_delta import read_delta
 from pock_tvm.export.tensors import read_with_metadata
 
 ONE = ["small_transformer"]
@@ -152,9 +152,9 @@ def test_an_edited_delta_is_refused(trained, delta, change):
 
 
 @pytest.mark.parametrize("trained", ONE, indirect=True)
-def test_a_forged_delta_is_refused(trained, delta, monkeypatch):
+def test_a_forged_delta_is_refused(trained, delta, monkeypatch, tmp_path):
     """One whose hash was made anew: every field is still checked."""
-    monkeypatch.setattr("pock_tvm.export.delta._content_sha256", lambda about, tensors: "")
+    monkeypatch.setattr("pock_tvm.export.parse_delta.content_sha256", lambda about, tensors: "")
     tensors, about = read_with_metadata(delta)
 
     def refuse(match, edited_tensors=tensors, **edited):
@@ -174,7 +174,20 @@ def test_a_forged_delta_is_refused(trained, delta, monkeypatch):
             changes=json.dumps({**rows, "classifier.bias": {**bias, **wrong}}),
         )
     refuse("does not fit", changes=json.dumps({**rows, "classifier.bias": {**bias, "shape": [4]}}))
-    refuse("has schema '2'", schema="2")
+    refuse("has schema '3'", schema="3")
+    for wild in (np.nan, np.inf, -np.inf):
+        values = np.full_like(tensors["classifier.bias"], wild)
+        refuse("NaN or infinite", tensors | {"classifier.bias": values})
+    huge = {**bias, "shape": [1 << 33, 1 << 33], "kind": "elements"}  # overflows in 64 bits
+    rows = json.dumps({**rows, "classifier.bias": huge})
+    index = np.array([1 << 40] * len(tensors["classifier.bias"]), "int64") + np.arange(3)
+    save_file(
+        tensors | {"classifier.bias#index": index}, delta, {**about, "changes": rows, "sha256": ""}
+    )
+    base = trained.state_dict(tmp_path)
+    with pytest.raises(ArtifactError, match=r"the delta changes float32\[8589934592, 8589934592\]"):
+        apply_delta(base, delta, tmp_path / "out.pt")
+    assert not (tmp_path / "out.pt").exists()
 
 
 @pytest.mark.parametrize("trained", ONE, indirect=True)
