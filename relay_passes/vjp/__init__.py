@@ -1,6 +1,7 @@
 """VJP rules, one module per family of operators; importing this package registers them all."""
 
 from pock_tvm.relay_passes.vjp import (
+    activation,
     binary,
     cumulative,
     dropout,
@@ -25,6 +26,7 @@ from pock_tvm.relay_passes.vjp.registry import (
 
 __all__ = [
     "NON_DIFFERENTIABLE",
+    "activation",
     "binary",
     "cumulative",
     "dropout",

@@ -1,13 +1,27 @@
 """VJP rules of operators that read or write elements by index, and of those that sort."""
 
+import math
+from collections.abc import Callable
+
 from tvm import relax
 from tvm.relax import Call, Expr, TupleGetItem, Var
 from tvm.relax import op as R  # noqa: N812  the name that TVMScript gives the same operators
 
-from pock_tvm.errors import UnsupportedModelError
 from pock_tvm.relay_passes.operators.scatter import broadcast_shape
-from pock_tvm.relay_passes.vjp.broadcast import Shape, dtype_of, shape_of, sum_to_shape
+from pock_tvm.relay_passes.vjp.broadcast import (
+    Shape,
+    dtype_of,
+    normal_axes,
+    shape_of,
+    sum_to_shape,
+)
 from pock_tvm.relay_passes.vjp.registry import Cotangents, operands, register_vjp
+from pock_tvm.relay_passes.vjp.scatter_reductions import (
+    Gather,
+    Scatter,
+    extremum_bars,
+    product_updates,
+)
 
 
 def _zeros(shape: Shape, like: Expr) -> Expr:
@@ -64,41 +78,49 @@ def index_tensor_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
 def scatter_elements_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     """y = x with u written at i: x̄ = ȳ, but 0 at i; ū = ȳ at i. With u added, x̄ = ȳ.
 
-    Of several updates of one place each gets its ȳ, as in PyTorch.
+    Of several updates of one place each gets its ȳ, as in PyTorch. Products and extrema: see
+    ``scatter_reductions``.
     """
-    _, indices, updates = call.args
-    axis = int(call.attrs.axis)
-    adds = _adds(call)
+    indices, axis = call.args[1], int(call.attrs.axis)
 
-    def x_bar() -> Expr:
-        if adds:
-            return ct
-        return R.scatter_elements(ct, indices, _zeros(shape_of(updates), ct), axis)
+    def scatter(x: Expr, updates: Expr, reduction: str) -> Expr:
+        return R.scatter_elements(x, indices, updates, axis, reduction)
 
-    return x_bar, None, lambda: R.gather_elements(ct, indices, axis)
+    return _scatter_bars(ct, call, out, scatter, lambda x: R.gather_elements(x, indices, axis))
 
 
 @register_vjp("relax.scatter_nd")
 def scatter_nd_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
-    """y = x with slices u written at i: x̄ = ȳ, but 0 at i; ū = ȳ at i. With u added, x̄ = ȳ."""
-    _, indices, updates = call.args
-    adds = _adds(call)
+    """As ``scatter_elements``, u and what it meets being slices."""
+    indices = call.args[1]
 
-    def x_bar() -> Expr:
-        return ct if adds else R.scatter_nd(ct, indices, _zeros(shape_of(updates), ct))
+    def scatter(x: Expr, updates: Expr, reduction: str) -> Expr:
+        return R.scatter_nd(x, indices, updates, reduction)
 
-    return x_bar, None, lambda: R.gather_nd(ct, indices)
+    return _scatter_bars(ct, call, out, scatter, lambda x: R.gather_nd(x, indices))
 
 
-def _adds(call: Call) -> bool:
-    """Tell whether updates are added; products and extrema of updates are not derived."""
+def _scatter_bars(
+    ct: Expr, call: Call, out: Var, scatter: Scatter, gather: Gather
+) -> tuple[Callable[[], Expr], None, Callable[[], Expr]]:
+    x, _, updates = call.args
     reduction = str(call.attrs.reduction)
-    if reduction not in ("update", "add"):
-        raise UnsupportedModelError(
-            f"no derivative is known for {call.op.name} with reduction {reduction!r}: "
-            "freeze the parameters that come before, or write or add the updates"
+    if reduction in ("min", "max"):
+        x_bar, updates_bar = extremum_bars(ct, x, updates, out, scatter, gather)
+        return x_bar, None, updates_bar
+    if reduction == "mul":
+        return (
+            lambda: scatter(ct, updates, "mul"),
+            None,
+            lambda: product_updates(ct, x, updates, scatter, gather),
         )
-    return reduction == "add"
+    if reduction == "add":
+        return lambda: ct, None, lambda: gather(ct)
+    return (
+        lambda: scatter(ct, _zeros(shape_of(updates), ct), "update"),
+        None,
+        lambda: gather(ct),
+    )
 
 
 @register_vjp("relax.index_put")
@@ -153,3 +175,29 @@ def topk_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
         return _added_along(ct, places, x, axis)
 
     return (x_bar,)
+
+
+@register_vjp("relax.median")
+def median_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """(y, i) = the median of x along an axis: ȳ goes to i; of all elements, i is found again."""
+    (x,) = call.args
+    shape = shape_of(x)
+    if call.attrs.axis is None:
+        count = math.prod(shape)
+        flat = R.reshape(x, (count,))
+
+        def x_bar() -> Expr:
+            place = TupleGetItem(R.median(flat, [0], keepdims=True), 1)
+            line = R.scatter_elements(_zeros((count,), ct), place, R.reshape(ct, (1,)), 0)
+            return R.reshape(line, shape)
+
+        return (x_bar,)
+    (axis,) = normal_axes(call.attrs.axis, len(shape))
+    kept = [1 if k == axis else extent for k, extent in enumerate(shape)]
+
+    def along_bar() -> Expr:
+        places = R.reshape(TupleGetItem(out, 1), kept)
+        updates = R.reshape(ct.fields[0], kept)
+        return R.scatter_elements(_zeros(shape, ct.fields[0]), places, updates, axis)
+
+    return (along_bar,)

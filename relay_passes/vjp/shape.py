@@ -183,3 +183,26 @@ def tile_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     apart = [n for pair in zip(repeats, extents, strict=True) for n in pair]
     copies = list(range(0, 2 * rank, 2))
     return (lambda: R.reshape(R.sum(R.reshape(ct, apart), axis=copies), shape),)
+
+
+@register_vjp("relax.meshgrid")
+def meshgrid_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """(y₀, y₁, …) with y_k[i₀, i₁, …] = x_k[i_k]: x̄_k = Σ ȳ_k over the other axes."""
+    if str(call.attrs.indexing or "ij") != "ij":
+        raise ValueError(f"a grid whose first two axes are exchanged: {call}")
+    lines = operands(call)
+    axes = range(len(lines))
+
+    def line_bar(k: int) -> Expr:
+        others = [axis for axis in axes if axis != k]
+        return R.reshape(R.sum(ct.fields[k], axis=others), shape_of(lines[k]))
+
+    return tuple(partial(line_bar, k) for k in axes)
+
+
+@register_vjp("relax.reverse_sequence")
+def reverse_sequence_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = x, the first n_b entries of sequence b backwards: x̄ = ȳ, turned round the same way."""
+    lengths, attrs = call.args[1], call.attrs
+    seq_axis, batch_axis = int(attrs.seq_axis), int(attrs.batch_axis)
+    return lambda: R.reverse_sequence(ct, lengths, seq_axis, batch_axis), None
