@@ -28,7 +28,7 @@ from pock_tvm.relay_passes.eliminate_dropout import count_dropouts
 from pock_tvm.relay_passes.share_kernels import share_kernels
 from pock_tvm.schedules import schedule_kernel
 from pock_tvm.targets import TargetSpec, get_target
-from pock_tvm.update import UpdateScheme, learnable_names, parse_update, resolve
+from pock_tvm.update import UpdateScheme, head_names, learnable_names, parse_update, resolve
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) as the compilation goes on."""
@@ -156,8 +156,11 @@ def compile(
     if dropout and not dropouts:
         raise UnsupportedModelError(f"{model.name} has no dropout to turn on; leave it off")
     parameters = parameters_of(model)
-    names = learnable_names(parameters)
-    scheme = parse_update(update, names) if isinstance(update, str) else update
+    if isinstance(update, str):
+        names = learnable_names(parameters)
+        scheme = parse_update(update, names, head_names(parameters))
+    else:
+        scheme = update
     chosen = resolve(scheme, parameters, model.parameters)
     if chosen.lazy_rows and accumulate > 1:
         raise PockError(

@@ -19,7 +19,7 @@ from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import make_loss
 from pock_tvm.optimizers import make_optimizer
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
-from pock_tvm.update import learnable_names, parse_update, resolve
+from pock_tvm.update import head_names, learnable_names, parse_update, resolve
 
 Gradients = Callable[[Mapping[str, np.ndarray], Settings], Mapping[str, np.ndarray]]
 Progress = Callable[[str, int, int], None]
@@ -65,9 +65,8 @@ def check_model(
     """
     tell = progress or (lambda stage, done, total: None)
     parameters = parameters_of(model)
-    chosen = resolve(
-        parse_update(update, learnable_names(parameters)), parameters, model.parameters
-    )
+    asked = parse_update(update, learnable_names(parameters), head_names(parameters))
+    chosen = resolve(asked, parameters, model.parameters)
     settings = Settings(
         loss=make_loss(loss),
         optimizer=make_optimizer(optimizer),

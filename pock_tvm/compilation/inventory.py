@@ -84,8 +84,9 @@ def _reading(value: relax.Expr, var: relax.Var, view: _View, p: Parameter) -> Pa
 
 def _agreed(p: Parameter, readings: list[Parameter]) -> Parameter:
     """Return what all readings agree on; a table that is also a layer's weight is a table."""
-    if any(r.reader == "embedding" for r in readings):
-        return next(r for r in readings if r.reader == "embedding")
+    table = next((r for r in readings if r.reader == "embedding"), None)
+    if table is not None:
+        return replace(table, is_output_layer=any(r.reader == "linear" for r in readings))
     if readings and all(r == readings[0] for r in readings):
         return readings[0]
     return p

@@ -1,6 +1,6 @@
 """What a scheme knows about a model: its parameters, and what reads each of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,8 @@ class Parameter:
     groups: int = 1
     pointwise: bool = False
     """A convolution whose window is one pixel."""
+    is_output_layer: bool = False
+    """A table of embeddings that a matrix product reads, too: the output layer is tied to it."""
     aliases: tuple[str, ...] = ()
     """Other names of the same tensor, where the model ties several."""
 
@@ -52,3 +54,18 @@ def name_parts(name: str) -> tuple[str, str]:
 def learnable_names(parameters: Iterable[Parameter]) -> list[str]:
     """Return the names of those that can learn, in order."""
     return [p.name for p in parameters if p.learnable]
+
+
+def head_names(parameters: Sequence[Parameter]) -> tuple[str, ...]:
+    """Return the names of the head: what the last module holds, or the tied output layer.
+
+    A tied layer goes by its own name (``lm_head.weight``) where the model gives it one.
+    """
+    tied = next((p for p in parameters if p.is_output_layer), None)
+    if tied is not None and not tied.aliases:
+        return (tied.name,)
+    last = tied.names[-1] if tied is not None else learnable_names(parameters)[-1]
+    module = name_parts(last)[0]
+    return tuple(
+        n for p in parameters if p.learnable for n in p.names if name_parts(n)[0] == module
+    )

@@ -1,7 +1,7 @@
 """What ``--update`` takes: ``full``, ``bias``, ``head``, ``last:N``, ``preset``, a file, patterns.
 
 A *block* is what the model repeats (``blocks.py``); the *head* is the last module that holds a
-weight.
+weight, or the table of embeddings where that is the output layer, too.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from pock_tvm.update.scheme import UpdateScheme
 from pock_tvm.update.toml_format import load_scheme
 
 
-def parse_update(text: str, parameters: Sequence[str]) -> UpdateScheme:
+def parse_update(text: str, parameters: Sequence[str], head: Sequence[str] = ()) -> UpdateScheme:
     """Read what a user writes after ``--update``.
 
     Args:
@@ -22,21 +22,23 @@ def parse_update(text: str, parameters: Sequence[str]) -> UpdateScheme:
             and all after them), ``preset`` (the recipe of the architecture), the path of a
             ``.toml`` file, or patterns separated by commas.
         parameters: names of the model's trainable parameters, in the model's order.
+        head: names of the head's, by ``head_names``; the last module's where empty.
 
     Raises:
         UnknownNameError: the text is none of these, or asks for more blocks than there are.
     """
+    head = tuple(head) or _last_module(parameters)
     if text == "full":
         return UpdateScheme(name=text, trainable=("*",))
     if text == "head":
-        return UpdateScheme(name=text, trainable=_head(parameters))
+        return UpdateScheme(name=text, trainable=head)
     if text == "bias":
         biases = tuple(name for name in parameters if name.rpartition(".")[2] == "bias")
-        return UpdateScheme(name=text, trainable=(*biases, *_head(parameters)))
+        return UpdateScheme(name=text, trainable=(*biases, *head))
     if text == "preset":
         return preset(parameters)
     if text.startswith("last:"):
-        return UpdateScheme(name=text, trainable=_last_blocks(text, parameters))
+        return UpdateScheme(name=text, trainable=(*_last_blocks(text, parameters), *head))
     if text.endswith(".toml"):
         return load_scheme(Path(text))
     if "*" in text or "," in text or text in parameters:
@@ -47,7 +49,7 @@ def parse_update(text: str, parameters: Sequence[str]) -> UpdateScheme:
     )
 
 
-def _head(parameters: Sequence[str]) -> tuple[str, ...]:
+def _last_module(parameters: Sequence[str]) -> tuple[str, ...]:
     module = parameters[-1].rpartition(".")[0]
     return tuple(name for name in parameters if name.rpartition(".")[0] == module)
 

@@ -36,7 +36,7 @@ class Recipe:
     """Last blocks whose biases learn, with those behind them."""
     weights: tuple[Weights, ...]
     head: tuple[str, ...] = ()
-    """Patterns of the head; empty for the last module that holds a parameter."""
+    """Patterns of what learns whole; where a model has none of it, its head by ``head_names``."""
     towers: tuple[str, ...] = ("*",)
     """Patterns of the parts of a model whose blocks count apart."""
     shifts: tuple[str, ...] = ("bias",)
@@ -61,7 +61,15 @@ RECIPES = (
         ),
     ),
     Recipe("mobilenet_v2", ("*.expand_1x1.*",), 7, (Weights(_FIRST_CONV, last=7),)),
-    Recipe("mobilenet_v2", ("features.*.conv.*",), 7, (Weights(_FIRST_CONV, last=7),)),
+    # torchvision numbers the last convolution and the first like blocks.
+    Recipe(
+        "mobilenet_v2",
+        ("features.*.conv.*",),
+        7,
+        (Weights(_FIRST_CONV, last=7),),
+        head=("features.18.*.bias", "classifier.*"),
+        towers=("features.*.conv.*",),
+    ),
     Recipe("resnet50", ("*stages.*.layers.*.layer.2.*",), 8, (Weights(_FIRST_CONV, last=8),)),
     Recipe("resnet50", ("layer4.*.conv3.*",), 8, (Weights(_FIRST_CONV, last=8),)),
     Recipe(
@@ -84,11 +92,10 @@ RECIPES = (
         ("*.gate_proj.*",),
         5,
         (Weights(_ATTENTION_AND_FFN, last=5),),
-        head=("*lm_head.weight",),
         shifts=("bias", "norm"),
     ),
-    Recipe("gpt2", ("*.c_attn.*",), 6, _BERT, head=("*lm_head.weight",)),
-    Recipe("bert", ("*.attention.*.query.*",), 6, _BERT, head=("*classifier.*",)),
+    Recipe("gpt2", ("*.c_attn.*",), 6, _BERT),
+    Recipe("bert", ("*.attention.*.query.*",), 6, _BERT),
     Recipe("vit", ("*patch_embed*", "*attention.*"), 6, _BERT),
 )
 
@@ -130,6 +137,7 @@ def _scheme(recipe: Recipe, parameters: Sequence[str]) -> UpdateScheme:
                     channels=weights.channels,
                 )
             )
-    if not recipe.head:
+    whole = tuple(pattern for pattern in recipe.head if fnmatch.filter(parameters, pattern))
+    if not whole:
         rules.append(Rule(what=("head",)))
-    return UpdateScheme(name="preset", trainable=recipe.head, rules=tuple(rules))
+    return UpdateScheme(name="preset", trainable=whole, rules=tuple(rules))

@@ -7,7 +7,7 @@ called); names decide what structure does not tell, such as which linear layers 
 from collections.abc import Callable, Sequence
 
 from pock_tvm.update.blocks import block_of
-from pock_tvm.update.parameters import Parameter, name_parts
+from pock_tvm.update.parameters import Parameter, head_names, name_parts
 
 _ATTENTION = {"attention", "attn", "self_attn", "self_attention", "crossattention", "encoder_attn"}
 _QKV = {
@@ -99,8 +99,8 @@ def _first_conv(parameters: Sequence[Parameter]) -> list[Parameter]:
 
 
 def _head(parameters: Sequence[Parameter]) -> list[Parameter]:
-    module = name_parts(parameters[-1].name)[0]
-    return [p for p in parameters if name_parts(p.name)[0] == module]
+    meant = set(head_names(parameters))
+    return [p for p in parameters if meant & set(p.names)]
 
 
 SELECTORS: dict[str, Callable[[Sequence[Parameter]], list[Parameter]]] = {

@@ -37,6 +37,7 @@ def test_a_cnn():
 def test_a_transformer():
     found = inventory(small_transformer.build)
     assert found["words.weight"].reader == "embedding"
+    assert [p.name for p in found.values() if p.is_output_layer] == ["words.weight"]
     assert found["places"].reader == "other"
     assert (found["block.query.weight"].reader, found["block.up.weight"].input_axis) == (
         "linear",
@@ -68,6 +69,7 @@ def test_a_tied_tensor_is_one_parameter_with_two_names():
     assert list(found) == ["inner", "words.weight"]
     assert found["words.weight"].aliases == ("head.weight",)
     assert found["words.weight"].reader == "embedding"
+    assert [p.name for p in found.values() if p.is_output_layer] == ["words.weight"]
     assert (found["inner"].reader, found["inner"].input_axis) == ("linear", 0)
 
 

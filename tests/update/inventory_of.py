@@ -28,8 +28,8 @@ def depthwise(name, channels=8):
     )
 
 
-def vector(name, length=8):
-    return Parameter(name=name, shape=(length,))
+def vector(name, length=8, **options):
+    return Parameter(name=name, shape=(length,), **options)
 
 
 def table(name, rows=20, columns=4, **options):

@@ -1,7 +1,16 @@
 import pytest
+from inventory_of import linear, table, values_of, vector
 
 from pock_tvm import PockError
-from pock_tvm.update import UpdateScheme, load_scheme, parse_update
+from pock_tvm.update import (
+    UpdateScheme,
+    head_names,
+    learnable_names,
+    load_scheme,
+    parse_update,
+    resolve,
+)
+from pock_tvm.update.selectors import SELECTORS
 
 MODEL = (
     "stem.weight",
@@ -92,3 +101,26 @@ def test_a_scheme_that_freezes_all_is_an_error():
     scheme = UpdateScheme(name="none", trainable=("stem.*",), frozen=("*",))
     with pytest.raises(PockError, match="leaves nothing to train"):
         scheme.select(MODEL)
+
+
+def test_a_tied_head_is_the_table():
+    words = table("words.weight", is_output_layer=True, aliases=("head.weight",))
+    parameters = [words, linear("layer.0.fc.weight"), vector("norm.bias")]
+    names = learnable_names(parameters)
+    for text, more in (("head", set()), ("bias", {"norm.bias"}), ("last:1", set(names[1:]))):
+        scheme = parse_update(text, names, head_names(parameters))
+        assert "head.weight" in scheme.trainable
+        update = resolve(scheme, parameters, values_of(parameters))
+        assert set(update.whole) == {"words.weight"} | more
+    assert SELECTORS["head"](parameters) == [words]
+
+
+def test_a_tied_head_without_a_name_of_its_own_is_the_table():
+    parameters = [table("params.words", is_output_layer=True), vector("params.scale")]
+    assert head_names(parameters) == ("params.words",)
+
+
+def test_a_tied_head_has_what_its_module_holds():
+    words = table("words.weight", is_output_layer=True, aliases=("decoder.weight",))
+    bias = vector("predictions.bias", aliases=("decoder.bias",))
+    assert head_names([words, bias, vector("norm.bias")]) == ("decoder.weight", "decoder.bias")
