@@ -37,6 +37,7 @@ from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
 from pock_tvm.relay_passes.insert_lora import Factors, InsertLora
 from pock_tvm.relay_passes.lower_volumes_to_pictures import LowerVolumesToPictures
 from pock_tvm.relay_passes.operators import LOWERINGS
+from pock_tvm.relay_passes.pack_masks import PackMasks
 from pock_tvm.relay_passes.seed_dropout import SeedDropout
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
 from pock_tvm.relay_passes.slice_channels import SliceChannels, StoredSlice, slice_name
@@ -133,6 +134,7 @@ def train(
             WriteTouchedRows(tables),
             WriteChannels(slices),
             UpdateTouchedRows(),
+            PackMasks(),
         ],
         name="train",
     )
@@ -148,7 +150,7 @@ def accumulate(
     """Return the passes that make a canonical model add up gradients, without an update."""
     gradients = _gradients(loss, trainable, slices, teacher)
     add_up = AccumulateGradients(learning_names(trainable, slices), update=False)
-    return Sequential([*gradients, add_up], name="accumulate")
+    return Sequential([*gradients, add_up, PackMasks()], name="accumulate")
 
 
 def _gradients(

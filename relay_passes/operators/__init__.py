@@ -1,6 +1,7 @@
 """Relax operators of our own, and our lowering of some that Relax has."""
 
 from pock_tvm.relay_passes.operators import (
+    bits,
     conv2d,
     cross_entropy,
     dropout,
@@ -45,6 +46,7 @@ LOWERINGS = {
 
 __all__ = [
     "LOWERINGS",
+    "bits",
     "conv2d",
     "cross_entropy",
     "dropout",
