@@ -26,6 +26,7 @@ from pock_tvm.relay_passes.append_teacher import AppendTeacher
 from pock_tvm.relay_passes.canonicalize_indices import CanonicalizeIndices
 from pock_tvm.relay_passes.convert_to_channels_last import ConvertToChannelsLast
 from pock_tvm.relay_passes.decompose_batch_norm import DecomposeBatchNorm, Statistics
+from pock_tvm.relay_passes.decompose_layers import DecomposeLayers
 from pock_tvm.relay_passes.decompose_resize2d import DecomposeResize2d
 from pock_tvm.relay_passes.derive_backward import DeriveBackward
 from pock_tvm.relay_passes.eliminate_dropout import EliminateDropout
@@ -71,6 +72,7 @@ def canonicalize(
             DecomposeBatchNorm(batch_norm),
             SeedDropout() if dropout else EliminateDropout(),
             DecomposeResize2d(),
+            DecomposeLayers(),
             ConvertToChannelsLast(),
             LowerVolumesToPictures(),
             InsertLora(lora or {}),

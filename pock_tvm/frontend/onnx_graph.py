@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.inliner
+import onnx.shape_inference
 from onnx import numpy_helper
 
 from pock_tvm.errors import PockError, UnsupportedModelError
@@ -24,6 +25,9 @@ from pock_tvm.frontend.shapes import Extent, Shapes, bind_shapes
 
 _SETTINGS = {"Clip": 1, "Dropout": 1, "Pad": 1, "Pow": 1, "Range": 0, "Resize": 1, "Upsample": 1}
 """Operators, and their first operand that says what to do rather than being data."""
+
+_SMALL_BYTES = 65536
+"""What shape inference may read: shapes and axes, no weights."""
 
 _WEIGHT_OPERANDS = {
     **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "PRelu"), (1, 2)),
@@ -137,9 +141,41 @@ def _inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     }
     if not lacking:
         return model
-    return onnx.inliner.inline_selected_functions(
-        model, sorted(lacking), inline_schema_functions=True
+    try:
+        return onnx.inliner.inline_selected_functions(
+            _declare_types(model), sorted(lacking), inline_schema_functions=True
+        )
+    # A definition that depends on types that the file leaves open; the nodes are reported later.
+    except RuntimeError:
+        return model
+
+
+def _declare_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Note the types of all tensors: some definitions depend on them."""
+    graph = model.graph
+    stored = {
+        t.name: onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        for t in graph.initializer
+    }
+    # Inference reads small constants, such as shapes, and would copy all weights: leave them out.
+    small = [t for t in graph.initializer if t.ByteSize() < _SMALL_BYTES]
+    weights = stored.keys() - {t.name for t in small} - {i.name for i in graph.input}
+    bare = onnx.helper.make_graph(
+        graph.node,
+        graph.name,
+        [*graph.input, *(stored[name] for name in weights)],
+        graph.output,
+        small,
+        value_info=graph.value_info,
     )
+    versions = {"opset_imports": model.opset_import, "ir_version": model.ir_version}
+    inferred = onnx.shape_inference.infer_shapes(onnx.helper.make_model(bare, **versions))
+    typed = onnx.ModelProto()
+    typed.CopyFrom(model)
+    found = {v.name: v for v in (*stored.values(), *inferred.graph.value_info)}
+    known = {v.name for v in (*graph.value_info, *graph.input, *graph.output)}
+    typed.graph.value_info.extend(v for name, v in found.items() if name not in known)
+    return typed
 
 
 def _has_body(node: onnx.NodeProto, opset: int) -> bool:

@@ -41,6 +41,7 @@ class NodeConverter:
         self.failed: list[str] = []
         self._known: dict[str, np.ndarray] = dict(graph.constants)
         self._values: dict[str, relax.Expr] = {}
+        self._dropouts = 0
 
     def define(self, name: str, var: relax.Var) -> None:
         """Name a parameter or an input; token ids arrive as int32 and are widened here."""
@@ -135,7 +136,10 @@ class NodeConverter:
     def _convert(self, node: onnx.NodeProto, place: str) -> None:
         inputs = [self.result(operand) if operand else None for operand in node.input]
         try:
-            converted = convert(self.bb, node, inputs, self.opset, self._values)
+            converted = convert(
+                self.bb, node, inputs, self.opset, self._values, stream=self._dropouts
+            )
+            self._dropouts += node.op_type == "Dropout"
             outputs = [self._bind(value, place) for value in self._outputs(converted, node)]
         # TVM's converters raise whatever they run into; all of it is about this one node.
         except Exception as error:
@@ -145,9 +149,8 @@ class NodeConverter:
         self._values.update(zip(node.output, outputs, strict=False))
 
     def _outputs(self, converted: relax.Expr, node: onnx.NodeProto) -> list[relax.Expr]:
-        wanted = len([name for name in node.output if name])
         if isinstance(converted, relax.Tuple):
-            return list(converted.fields)[:wanted]
+            return list(converted.fields)[: len(node.output)]
         if isinstance(converted.ty, relax.TupleType):
             bound = self.bb.emit(converted)
             return [relax.TupleGetItem(bound, i) for i in range(len(converted.ty.fields))]

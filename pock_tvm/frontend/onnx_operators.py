@@ -1,8 +1,8 @@
 """How single ONNX operators become Relax: TVM's converters, and ours where those lose something.
 
 TVM writes Clip, Pad, Tile and Einsum as opaque kernels, which no rule can differentiate; Clip also
-asks of each bound whether it is NaN. Its BatchNormalization reads ONNX's momentum as PyTorch's,
-and its Dropout keeps dropping.
+asks of each bound whether it is NaN. Its BatchNormalization reads ONNX's momentum as PyTorch's.
+``onnx_layers`` and ``onnx_recurrent`` hold the others.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ from tvm.ir import GenericConst
 from tvm.relax import op
 from tvm.relax.frontend.onnx import onnx_frontend
 
+from pock_tvm.frontend import onnx_layers, onnx_recurrent
 from pock_tvm.relay_passes.index_limits import KEEPS_VALUES
 from pock_tvm.relay_passes.rewrite import is_call_to
 
@@ -43,6 +44,8 @@ def convert(
     inputs: Operands,
     opset: int,
     values: Mapping[str, relax.Expr],
+    *,
+    stream: int = 0,
 ) -> relax.Expr:
     """Return what a node computes: a tensor, or a tuple of its outputs.
 
@@ -52,17 +55,38 @@ def convert(
         inputs: None for operands that are left out.
         opset: version of the standard operators.
         values: tensors by name, as TVM's converters look constants up.
+        stream: of random numbers, if the node draws some.
     """
     attributes = onnx_frontend.ONNXGraphImporter._parse_attr(None, node.attribute)
     if node.op_type in _OURS:
-        result = _OURS[node.op_type](bb, inputs, attributes)
+        result = _OURS[node.op_type](bb, inputs, {**attributes, "stream": stream})
     else:
         attributes["tvm_custom"] = {"name": node.name, "num_outputs": len(node.output)}
         if node.op_type == "Conv" and _is_zero(_operand(inputs, 2)):
             inputs = inputs[:2]  # exporters write a bias of zeros where a layer has none
+        if node.op_type == "Conv" and inputs[0] is not None and inputs[1] is not None:
+            attributes = _explicit_pads(attributes, inputs[0], inputs[1])
         converter = _TVM_CONVERTERS[node.op_type].get_converter(opset)
         result = converter(bb, onnx_frontend.onnx_input(inputs), attributes, [values, {}])
     return bb.normalize(result)
+
+
+def _explicit_pads(attributes: dict[str, Any], x: relax.Expr, weight: relax.Expr) -> dict[str, Any]:
+    """Write ``auto_pad`` out, which TVM makes a kernel of its own of: ⌈n / stride⌉ results."""
+    mode = attributes.get("auto_pad", b"NOTSET").decode()
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        return attributes
+    extents = [int(n) for n in x.ty.shape][2:]
+    kernel = [int(n) for n in weight.ty.shape][2:]
+    strides = attributes.get("strides", [1] * len(extents))
+    dilations = attributes.get("dilations", [1] * len(extents))
+    small, large = [], []
+    for n, k, stride, dilation in zip(extents, kernel, strides, dilations, strict=True):
+        total = max((-(-n // stride) - 1) * stride + (k - 1) * dilation + 1 - n, 0)
+        small.append(total // 2)
+        large.append(total - total // 2)
+    pads = [*small, *large] if mode == "SAME_UPPER" else [*large, *small]
+    return {**attributes, "auto_pad": b"NOTSET", "pads": pads}
 
 
 def _operand(inputs: Operands, k: int) -> relax.Expr | None:
@@ -207,9 +231,10 @@ def _batch_norm(bb: relax.BlockBuilder, inputs: Operands, attrs: Mapping[str, An
 
 
 _OURS: dict[str, Converter] = {
+    **onnx_layers.CONVERTERS,
+    **onnx_recurrent.CONVERTERS,
     "BatchNormalization": _batch_norm,
     "Clip": _clip,
-    "Dropout": _identity,
     "Einsum": _einsum,
     "Gather": _gather,
     "Identity": _identity,

@@ -18,6 +18,7 @@ from pock_tvm.relay_passes.vjp import (
 )
 from pock_tvm.relay_passes.vjp.registry import (
     NON_DIFFERENTIABLE,
+    REWRITTEN,
     operands,
     operators_with_rules,
     register_vjp,
@@ -26,6 +27,7 @@ from pock_tvm.relay_passes.vjp.registry import (
 
 __all__ = [
     "NON_DIFFERENTIABLE",
+    "REWRITTEN",
     "activation",
     "binary",
     "cumulative",

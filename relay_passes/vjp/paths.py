@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 
 from pock_tvm.errors import UnsupportedModelError
-from pock_tvm.relay_passes.vjp.registry import NON_DIFFERENTIABLE, operands, vjp_rule
+from pock_tvm.relay_passes.vjp.registry import NON_DIFFERENTIABLE, REWRITTEN, operands, vjp_rule
 
 Slot = tuple[relax.Var, int]
 """A tensor of the graph: a variable and, if that holds a tuple, the field (else 0)."""
@@ -117,7 +117,8 @@ def require_rules(
 def operators_without_rule(main: relax.Function, trainable: Sequence[relax.Var]) -> list[str]:
     """Return the operators between parameters and any result that lack a rule, by name.
 
-    For graphs of which parts are missing, so that it is not known what leads to the loss.
+    For graphs as they are imported, of which parts are missing, so that it is not known what leads
+    to the loss.
     """
     varying = set(trainable)
     missing: dict[str, None] = {}
@@ -128,7 +129,7 @@ def operators_without_rule(main: relax.Function, trainable: Sequence[relax.Var])
             if not reached or not is_float(binding.var.ty) or name in NON_DIFFERENTIABLE:
                 continue
             varying.add(binding.var)
-            if name and vjp_rule(name) is None:
+            if name and vjp_rule(name) is None and name not in REWRITTEN:
                 missing[name] = None
     return list(missing)
 

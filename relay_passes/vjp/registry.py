@@ -38,6 +38,30 @@ Comparisons, argmax and the like need no entry: no gradient flows through an int
 Nor do arange, zeros or one_hot: they have no float operand.
 """
 
+REWRITTEN = {
+    "relax.nn.conv1d": "ConvertToChannelsLast",
+    "relax.nn.conv1d_transpose": "ConvertToChannelsLast",
+    "relax.nn.conv2d_transpose": "ConvertToChannelsLast",
+    "relax.nn.conv3d": "LowerVolumesToPictures",
+    "relax.nn.conv3d_transpose": "LowerVolumesToPictures",
+    **{
+        f"relax.nn.{kind}_pool1d": "ConvertToChannelsLast"
+        for kind in ("max", "avg", "adaptive_avg")
+    },
+    **{
+        f"relax.nn.{kind}_pool3d": "LowerVolumesToPictures"
+        for kind in ("max", "avg", "adaptive_avg")
+    },
+    "pock.dropout": "EliminateDropout",
+    "relax.image.resize2d": "DecomposeResize2d",
+    "relax.nn.attention": "DecomposeLayers",
+    "relax.nn.attention_bias": "DecomposeLayers",
+    "relax.nn.batch_norm": "DecomposeBatchNorm",
+    "relax.nn.instance_norm": "DecomposeLayers",
+    "relax.nn.pixel_shuffle": "ConvertToChannelsLast",
+}
+"""Operators that need no rule: the canonical pass that writes them as others that have one."""
+
 _RULES: dict[str, VJPRule] = {}
 
 

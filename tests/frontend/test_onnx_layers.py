@@ -1,0 +1,65 @@
+"""ONNX nodes that we convert ourselves: values of ONNX Runtime, gradients of differences."""
+
+import numpy as np
+import pytest
+from onnx_tables import CompiledNodes, Node
+
+M = ((3, 4),)
+PICTURES = (2, 4, 3, 5)
+FAR = {"low": 720.0, "high": 800.0}
+"""Where exp(x) is no number in float64: a gradient of 0 · ∞ would be none either."""
+
+
+def ints(*values):
+    return np.array(values, "int64")
+
+
+NODES = [
+    Node("elu", "Elu", M, {"alpha": 0.7}),
+    Node("elu-far", "Elu", M, **FAR),
+    Node("selu", "Selu", M),
+    Node("selu-far", "Selu", M, {"alpha": 1.5, "gamma": 1.2}, **FAR),
+    Node("mish", "Mish", M),
+    Node("mish-far", "Mish", M, **FAR),
+    Node("softplus-far", "Softplus", M, **FAR),
+    Node("prelu-channels", "PRelu", (PICTURES, (4, 1, 1))),
+    Node("prelu-last-axis", "PRelu", (*M, (4,))),
+    Node("thresholded-relu", "ThresholdedRelu", M, {"alpha": 0.3}),
+    Node("max", "Max", ((3, 4), (4,), (3, 1))),
+    Node("min", "Min", ((3, 4), (4,))),
+    Node("mean", "Mean", ((3, 4), (4,), (3, 4))),
+    Node("sum-of-three", "Sum", ((3, 4), (4,), (1, 1))),
+    Node("instance-norm", "InstanceNormalization", (PICTURES, (4,), (4,)), {"epsilon": 1e-3}),
+    Node("group-norm", "GroupNormalization", (PICTURES, (4,), (4,)), {"num_groups": 2}),
+    Node("mean-variance-norm", "MeanVarianceNormalization", (PICTURES,)),
+    Node("l2-norm", "LpNormalization", M, {"axis": 0}),
+    Node("l1-norm", "LpNormalization", M, {"axis": 1, "p": 1}),
+    Node("cumsum", "CumSum", (*M, ints(1))),
+    Node("cumsum-back", "CumSum", (*M, ints(0)), {"reverse": 1, "exclusive": 1}),
+    Node("reverse-sequence", "ReverseSequence", ((4, 3, 2), ints(1, 4, 3))),
+    Node("space-to-depth", "SpaceToDepth", ((1, 2, 4, 6),), {"blocksize": 2}),
+    Node(
+        "conv-same-upper",
+        "Conv",
+        ((1, 2, 6, 5), (3, 2, 2, 3)),
+        {"auto_pad": "SAME_UPPER", "strides": [2, 1]},
+    ),
+    Node("conv-same-lower", "Conv", ((1, 2, 7), (3, 2, 4)), {"auto_pad": "SAME_LOWER"}),
+    Node(
+        "scatter-max",
+        "ScatterElements",
+        (*M, ints([0, 2, 1, 2], [2, 2, 0, 0]), (2, 4)),
+        {"reduction": "max"},
+    ),
+    Node("scatter-mul", "ScatterND", (*M, ints([2], [0], [2]), (3, 4)), {"reduction": "mul"}),
+]
+
+
+@pytest.fixture(scope="module")
+def compiled() -> CompiledNodes:
+    return CompiledNodes(NODES)
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.name)
+def test_node_agrees_with_onnx_runtime_and_with_differences(compiled, node) -> None:
+    compiled.check(node)
