@@ -20,6 +20,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
 from pock_tvm.frontend.dropout import DROPOUT_CONVERTERS, mark_dropouts
+from pock_tvm.frontend.gradient_barriers import BARRIER_CONVERTERS, mark_gradient_barriers
 from pock_tvm.frontend.model import ImportedModel, InputSpec
 from pock_tvm.frontend.origins import WHOLE_MODEL, mark_origins
 from pock_tvm.frontend.outputs import choose_output, return_one
@@ -101,6 +102,7 @@ def import_program(
     """
     chosen = choose_output(name, _output_names(program), output)
     mark_dropouts(program)
+    mark_gradient_barriers(program)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -111,7 +113,7 @@ def import_program(
                 keep_params_as_input=True,
                 unwrap_unit_return_tuple=True,
                 no_bind_return_tuple=False,
-                custom_convert_map={**CONVERTERS, **DROPOUT_CONVERTERS},
+                custom_convert_map={**CONVERTERS, **DROPOUT_CONVERTERS, **BARRIER_CONVERTERS},
             )
     except Exception as error:
         lacking = _unsupported_operators(error, program, prefix) or _first_line(error)

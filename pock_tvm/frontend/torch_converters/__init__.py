@@ -13,6 +13,7 @@ from tvm import relax
 from pock_tvm.frontend.torch_converters import (
     activations,
     convolutions,
+    elementwise,
     indexing,
     norms,
     padding,
@@ -30,6 +31,7 @@ Converter = Callable[[torch.fx.Node, Any], relax.Var]
 CONVERTERS: dict[str, Converter] = {
     **activations.CONVERTERS,
     **convolutions.CONVERTERS,
+    **elementwise.CONVERTERS,
     **indexing.CONVERTERS,
     **norms.CONVERTERS,
     **padding.CONVERTERS,

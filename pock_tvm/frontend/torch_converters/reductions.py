@@ -17,6 +17,13 @@ def convert_cumsum(node: torch.fx.Node, importer: Any) -> relax.Var:
     return importer.block_builder.emit(op.cumsum(x, axis, dtype))
 
 
+def convert_product_along(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``prod(x, dim)``."""
+    args = importer.retrieve_args(node)
+    keep = args[2] if len(args) > 2 else node.kwargs.get("keepdim", False)
+    return importer.block_builder.emit(op.prod(args[0], args[1], keep))
+
+
 def extremum(reduce: Callable[..., relax.Expr]) -> Callable[..., relax.Var]:
     """Return the converter of ``amax`` or ``amin`` over any axes."""
 
@@ -60,4 +67,5 @@ CONVERTERS = {
     "amax.default": extremum(op.max),
     "amin.default": extremum(op.min),
     "linalg_vector_norm.default": convert_norm,
+    "prod.dim_int": convert_product_along,
 }

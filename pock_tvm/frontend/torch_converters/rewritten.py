@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pock_tvm.frontend.torch_converters import rewritten_along_axis
+
 aten = torch.ops.aten
 
 
@@ -94,59 +96,30 @@ def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     )
 
 
-def extremum(x: Tensor, places: Tensor, dim: int, *, keepdim: bool) -> tuple[Tensor, Tensor]:
-    """Return the elements at ``places``, one along ``dim``, and the places."""
-    values = x.gather(dim, places)
-    return (values, places) if keepdim else (values.squeeze(dim), places.squeeze(dim))
-
-
-def max_along(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:  # noqa: FBT001, FBT002
-    """``max(x, dim)``: the whole gradient goes to the element that is returned."""
-    return extremum(x, x.argmax(dim, keepdim=True), dim, keepdim=keepdim)
-
-
-def min_along(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:  # noqa: FBT001, FBT002
-    """``min(x, dim)``."""
-    return extremum(x, x.argmin(dim, keepdim=True), dim, keepdim=keepdim)
-
-
-def kth_along(
-    x: Tensor,
-    k: int,
-    dim: int = -1,
-    keepdim: bool = False,  # noqa: FBT001, FBT002
-) -> tuple[Tensor, Tensor]:
-    """``kthvalue``: the k-th of the elements in order, counted from 1."""
-    places = x.sort(dim)[1].narrow(dim, k - 1, 1)
-    return extremum(x, places, dim, keepdim=keepdim)
-
-
-def median_along(x: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:  # noqa: FBT001, FBT002
-    """``median(x, dim)``: of an even number of elements the lower one in the middle."""
-    return kth_along(x, (x.shape[dim] + 1) // 2, dim, keepdim)
-
-
-def median(x: Tensor) -> Tensor:
-    """``median(x)`` of all elements."""
-    return median_along(x.reshape(-1), 0)[0]
-
-
 def addbmm(x: Tensor, y: Tensor, z: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """Beta · x + alpha · Σ y @ z over the batch."""
     return beta * x + alpha * (y @ z).sum(0)
 
 
+def add_scaled(x: Tensor, y: Tensor | float, *, alpha: float = 1) -> Tensor:
+    """X + alpha · y; TVM's converter leaves alpha out."""
+    return NotImplemented if alpha == 1 else x + y * alpha
+
+
+def subtract_scaled(x: Tensor, y: Tensor | float, *, alpha: float = 1) -> Tensor:
+    """X - alpha · y."""
+    return NotImplemented if alpha == 1 else x - y * alpha
+
+
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    **rewritten_along_axis.DECOMPOSITIONS,
     aten.scaled_dot_product_attention.default: attention,
     aten._embedding_bag.default: embedding_bag,
     aten._embedding_bag_forward_only.default: embedding_bag,
     aten.bilinear.default: bilinear,
     aten.masked_scatter.default: masked_scatter,
-    aten.max.dim: max_along,
-    aten.min.dim: min_along,
-    aten.kthvalue.default: kth_along,
-    aten.median.dim: median_along,
-    aten.median.default: median,
+    aten.add.Tensor: add_scaled,
+    aten.sub.Tensor: subtract_scaled,
     aten.addbmm.default: addbmm,
 }
 """What to write out, and how; handed to ``run_decompositions``."""
