@@ -152,9 +152,7 @@ def compile(
     clipping = make_clipping(clip) if isinstance(clip, str) else clip
     if accumulate < 1:
         raise PockError(f"accumulate is {accumulate}; a step takes at least 1 batch")
-    dropouts = count_dropouts(model.mod)
-    if dropout and not dropouts:
-        raise UnsupportedModelError(f"{model.name} has no dropout to turn on; leave it off")
+    dropouts = dropouts_of(model, wanted=dropout)
     parameters = parameters_of(model)
     if isinstance(update, str):
         names = learnable_names(parameters)
@@ -229,3 +227,15 @@ def compile(
         clipping_bytes=clipping_bytes(graphs, spec),
         dropouts=dropouts,
     )
+
+
+def dropouts_of(model: ImportedModel, *, wanted: bool) -> int:
+    """Count the places where a model drops out.
+
+    Raises:
+        UnsupportedModelError: dropout is wanted, and there is none.
+    """
+    count = count_dropouts(model.mod)
+    if wanted and not count:
+        raise UnsupportedModelError(f"{model.name} has no dropout to turn on; leave it off")
+    return count

@@ -41,7 +41,7 @@ def torch_gradients(
     logits.backward(torch.from_numpy(np.array(slope)))
     return {
         name: parameter.grad.numpy()
-        for name, parameter in model.model.named_parameters(remove_duplicate=False)
+        for name, parameter in model.module.named_parameters(remove_duplicate=False)
         if parameter.grad is not None
     }
 

@@ -13,7 +13,7 @@ from pock_tvm.checking.report import Report, TensorCheck
 from pock_tvm.checking.samples import draw_samples
 from pock_tvm.clipping import make_clipping
 from pock_tvm.compilation.inventory import parameters_of
-from pock_tvm.compile import compile
+from pock_tvm.compile import compile, dropouts_of
 from pock_tvm.errors import BatchError
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import make_loss
@@ -37,6 +37,7 @@ def check_model(
     optimizer: str = "sgd",
     clip: str | None = None,
     batch_norm: Statistics = "frozen",
+    dropout: bool = False,
     samples: Mapping[str, np.ndarray] | None = None,
     learning_rate: float = 0.01,
     directions: int = 2,
@@ -53,6 +54,7 @@ def check_model(
         optimizer: as ``compile`` takes it.
         clip: as ``compile`` takes it.
         batch_norm: as ``compile`` takes it.
+        dropout: as ``compile`` takes it. PyTorch draws other masks: ``autograd`` is not asked.
         samples: one batch by input name, and ``labels``; drawn at random where None.
         learning_rate: of the one step.
         directions: along which each tensor is moved.
@@ -64,6 +66,7 @@ def check_model(
         PockError: what ``compile`` raises; samples that do not fit the model.
     """
     tell = progress or (lambda stage, done, total: None)
+    dropouts = dropouts_of(model, wanted=dropout)
     parameters = parameters_of(model)
     asked = parse_update(update, learnable_names(parameters), head_names(parameters))
     chosen = resolve(asked, parameters, model.parameters)
@@ -73,13 +76,14 @@ def check_model(
         update=chosen,
         batch_norm=batch_norm,
         clipping=make_clipping(clip) if clip else None,
+        dropout=dropout,
     )
     generator = np.random.default_rng(seed)
     tell("derive in float64", 0, 1)
     graphs = Graphs64(model, settings)
     loss_of = graphs.loss()
     batch = (
-        _checked(samples, loss_of.parameters, model)
+        _checked(samples, {p.name: p.ty for p in graphs.raw["main"].params}, model)
         if samples
         else draw_samples(graphs, model, generator)
     )
@@ -91,12 +95,12 @@ def check_model(
     }
     errors = _finite_differences(graphs, loss_of, batch, gradients, directions, generator, tell)
     tell("autograd", 0, 1)
-    other = dict(autograd(batch, settings)) if autograd else {}
+    other = dict(autograd(batch, settings)) if autograd and not dropout else {}
     tell("compile", 0, 1)
     options: dict[str, Any] = {"update": update, "loss": loss, "optimizer": optimizer}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "net"
-        compile(model, place, clip=clip, batch_norm=batch_norm, **options)
+        compile(model, place, clip=clip, batch_norm=batch_norm, dropout=dropout, **options)
         before, after = scheme.step_once(place, batch, learning_rate)
     tell("compare", 0, 1)
     stepping = graphs.step()
@@ -111,7 +115,14 @@ def check_model(
         _row(name, graphs, settings, before, after, wanted, gradients, errors, other, largest)
         for name in before
     ]
-    return Report(model=model.name, update=update, loss=float(loss_value), tensors=tuple(rows))
+    return Report(
+        model=model.name,
+        update=update,
+        loss=float(loss_value),
+        tensors=tuple(rows),
+        dropout=dropout,
+        dropouts=dropouts,
+    )
 
 
 def _finite_differences(
@@ -123,13 +134,13 @@ def _finite_differences(
     generator: np.random.Generator,
     tell: Progress,
 ) -> dict[str, tuple[float, bool]]:
-    values = graphs.raw_values(loss_of, batch)
+    values = graphs.loss_values(loss_of, batch)
     errors = {}
     for done, (name, gradient) in enumerate(gradients.items()):
         tell("finite differences", done, len(gradients))
 
         def loss_at(value: np.ndarray, name: str = name) -> float:
-            return float(loss_of({**values, name: value})[0])
+            return float(loss_of({**values, name: graphs.as_in_loss(name, value)})[0])
 
         errors[name] = finite_differences.directional_error(
             loss_at, graphs.parameters[name], gradient, directions, generator
@@ -183,6 +194,8 @@ def _learns(name: str, settings: Settings, moving: tuple[str, ...]) -> str:
     if name in settings.update.channels:
         chosen = settings.update.channels[name]
         return f"{len(chosen.channels)} of {chosen.of} channels"
+    if name in settings.update.lazy_rows:
+        return "rows of a batch"
     if name in {*settings.update.whole, *scheme.factors_of(settings.update)}:
         return "whole"
     return "statistics" if name in moving else "frozen"

@@ -8,6 +8,7 @@ import numpy as np
 import tvm
 from tvm import relax
 from tvm.ir import GenericConst
+from tvm.target import Target
 
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.relay_passes.append_teacher import is_teacher_name, teacher_name
@@ -15,6 +16,8 @@ from pock_tvm.relay_passes.operators import LOWERINGS
 from pock_tvm.relay_passes.rewrite import bindings_of, substitute
 
 _NARROW, _WIDE = "float32", "float64"
+_TARGET = {"kind": "llvm", "opt-level": 2}
+"""At level 3, which TVM takes unasked, LLVM needs three times as long for code that runs once."""
 
 
 def in_float64(model: ImportedModel) -> ImportedModel:
@@ -64,7 +67,7 @@ class Function:
         ours = {n: f for n, f in LOWERINGS.items() if not imported or not _is_windowed(n)}
         legal = relax.transform.LegalizeOps(ours)(mod)
         legal = relax.transform.DeadCodeElimination(["main"])(legal)
-        machine = relax.VirtualMachine(tvm.compile(legal, target="llvm"), tvm.cpu())
+        machine = relax.VirtualMachine(tvm.compile(legal, target=Target(_TARGET)), tvm.cpu())
         self._call = machine["main"]
 
     def __call__(self, values: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -1,6 +1,6 @@
 """The float64 graphs of a check: the loss alone, its gradients, and one whole step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,7 @@ class Settings:
     update: Update
     batch_norm: Statistics
     clipping: Clipping | None = None
+    dropout: bool = False
 
 
 class Graphs64:
@@ -43,6 +44,9 @@ class Graphs64:
 
     ``loss`` is the imported graph with the loss behind it: no layout is changed, no constant
     folded, nothing derived. ``gradients`` and ``step`` come out of the passes of the pipeline.
+
+    With dropout ``loss`` is the canonical graph: which elements are dropped goes by their place in
+    the layout that is compiled.
     """
 
     def __init__(self, model: ImportedModel, settings: Settings) -> None:
@@ -60,8 +64,11 @@ class Graphs64:
         known = {n: wide.parameters[n] for n in model.buffers if n not in self.moving}
         self._predicting = pipeline.canonicalize("frozen", known, lora=self._lora)(wide.mod)
         self._training = self._predicting
-        if self.moving:
-            self._training = pipeline.canonicalize("train", known, lora=self._lora)(wide.mod)
+        if self.moving or settings.dropout:
+            form = pipeline.canonicalize(
+                settings.batch_norm, known, dropout=settings.dropout, lora=self._lora
+            )
+            self._training = form(wide.mod)
         found = (self._predicting["main"].attrs or {}).get("stored_axes", {})
         self.axes = {str(n): tuple(int(a) for a in axes) for n, axes in found.items()}
         self.limits = index_limits(self._predicting)
@@ -69,8 +76,21 @@ class Graphs64:
         self.raw = self._raw(wide)
 
     def loss(self) -> Function:
-        """Compile the loss of the imported graph; it takes tensors in the model's own layouts."""
+        """Compile the loss; ``loss_values`` and ``as_in_loss`` say what it takes."""
+        if self._settings.dropout:
+            return Function(self._with_loss(self._training, self._predicting))
         return Function(self.raw, imported=True)
+
+    def loss_values(
+        self, function: Function, samples: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Return what the loss takes."""
+        return self._given(function, samples, self.axes if self._settings.dropout else {})
+
+    def as_in_loss(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Bring a tensor from the model's own layout to the one that the loss takes."""
+        stored = self._settings.dropout and name in self.axes
+        return value.transpose(self.axes[name]) if stored else value
 
     def gradients(self) -> Function:
         """Compile the gradients of all tensors that learn, whole ones even of a share."""
@@ -85,22 +105,15 @@ class Graphs64:
             )
             for name, s in self._settings.update.channels.items()
         }
-        return Function(self._joint(self._settings.optimizer, slices, self._settings.clipping))
+        tables = self._settings.update.lazy_rows
+        optimizer, clipping = self._settings.optimizer, self._settings.clipping
+        return Function(self._joint(optimizer, slices, clipping, tables))
 
     def values(
         self, function: Function, samples: Mapping[str, np.ndarray], rate: float
     ) -> dict[str, np.ndarray]:
         """Return what a graph of the pipeline takes."""
-        wide = {name: widened(value) for name, value in samples.items()}
-        given = values_for(self.parameters, wide, list(function.parameters), self.axes)
-        return {**given, LEARNING_RATE: np.array(rate)}
-
-    def raw_values(
-        self, function: Function, samples: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """Return what the imported graph takes."""
-        wide = {name: widened(value) for name, value in samples.items()}
-        return values_for(self.parameters, wide, list(function.parameters), {})
+        return {**self._given(function, samples, self.axes), LEARNING_RATE: np.array(rate)}
 
     def original(self, name: str, stored: np.ndarray) -> np.ndarray:
         """Return a tensor in the model's own layout."""
@@ -111,6 +124,7 @@ class Graphs64:
         optimizer: Optimizer,
         slices: Mapping[str, StoredSlice],
         clipping: Clipping | None,
+        tables: Sequence[str] = (),
         *,
         keep_gradients: bool = False,
     ) -> tvm.IRModule:
@@ -122,6 +136,7 @@ class Graphs64:
             optimizer,
             self.trainable,
             slices,
+            tables,
             teacher=teacher,
             clipping=clipping,
             keep_gradients=keep_gradients,
@@ -133,8 +148,19 @@ class Graphs64:
                 [DecomposeBatchNorm(statistics), EliminateDropout(), InsertLora(self._lora)]
             )(wide.mod)
 
+        return self._with_loss(decomposed(self._settings.batch_norm), decomposed("frozen"))
+
+    def _with_loss(self, learning: tvm.IRModule, teacher: tvm.IRModule) -> tvm.IRModule:
         passes = [AppendLoss(self._settings.loss), relax.transform.DeadCodeElimination(["main"])]
         if isinstance(self._settings.loss, Distillation):
-            changing = (*self.trainable, *self.moving)
-            passes.insert(0, AppendTeacher(decomposed("frozen"), changing))
-        return Sequential(passes)(decomposed(self._settings.batch_norm))
+            passes.insert(0, AppendTeacher(teacher, (*self.trainable, *self.moving)))
+        return Sequential(passes)(learning)
+
+    def _given(
+        self,
+        function: Function,
+        samples: Mapping[str, np.ndarray],
+        axes: Mapping[str, tuple[int, ...]],
+    ) -> dict[str, np.ndarray]:
+        wide = {name: widened(value) for name, value in samples.items()}
+        return values_for(self.parameters, wide, list(function.parameters), axes)

@@ -14,7 +14,7 @@ class TensorCheck:
 
     name: str
     learns: str
-    """``whole``, ``16 of 64 channels``, ``statistics``, or ``frozen``."""
+    """``whole``, ``16 of 64 channels``, ``rows of a batch``, ``statistics``, or ``frozen``."""
     finite_differences: float | None = None
     autograd: float | None = None
     step: float | None = None
@@ -36,6 +36,10 @@ class Report:
     loss: float
     """Of the batch, in float64."""
     tensors: tuple[TensorCheck, ...]
+    dropout: bool = False
+    """Whether the step dropped out."""
+    dropouts: int = 0
+    """Places where the model does."""
 
     @property
     def failed(self) -> tuple[TensorCheck, ...]:
@@ -48,6 +52,8 @@ class Report:
             "model": self.model,
             "update": self.update,
             "loss": self.loss,
+            "dropout": self.dropout,
+            "dropouts": self.dropouts,
             "ok": not self.failed,
             "tensors": [{**asdict(t), "verdict": t.verdict} for t in self.tensors],
         }

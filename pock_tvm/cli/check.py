@@ -1,6 +1,7 @@
 """``pock check``: are the gradients of a model right, and does a step change what was asked for?"""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,22 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.command("check")
 @click.argument("model")
 @click.option("--batch", type=click.IntRange(1), default=2, show_default=True, help="Samples.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="NAME=8,128", help="As in `pock compile`."
+)
+@click.option("--output-name", help="As in `pock compile`.")
 @click.option("--update", default="full", show_default=True, help="As in `pock compile`.")
 @click.option("--optimizer", default="sgd", show_default=True, help="As in `pock compile`.")
 @click.option("--loss", default="cross_entropy", show_default=True, help="As in `pock compile`.")
 @click.option("--clip", metavar="KIND:LIMIT", help="As in `pock compile`.")
 @click.option(
     "--batch-norm", type=click.Choice(["frozen", "train"]), default="frozen", show_default=True
+)
+@click.option(
+    "--dropout/--no-dropout",
+    default=False,
+    show_default=True,
+    help="As in `pock compile`; autograd, whose masks are others, is left out.",
 )
 @click.option("--data", type=_FILE, help="An .npz with a batch at least; random samples without.")
 @click.option(
@@ -73,34 +84,41 @@ def check_command(*, as_json: bool, **arguments: Any) -> None:
     if as_json:
         print_json(report.as_dict())
     else:
-        _print(report)
+        print_report(report)
     if report.failed:
         sys.exit(1)
 
 
 def check(
-    *, model: str, batch: int, data: Path | None, progress: ProgressLine, **options: Any
+    *,
+    model: str,
+    batch: int,
+    shapes: Sequence[str] = (),
+    output_name: str | None = None,
+    data: Path | None,
+    progress: ProgressLine,
+    **options: Any,
 ) -> "Report":
     """Import the model that a reference names, and PyTorch's form of it where there is one."""
     samples = None if data is None else _read(data)
     from pock_tvm.checking import check_model
     from pock_tvm.frontend import load_model
+    from pock_tvm.frontend.shapes import parse_shapes
 
     progress("import", 0, 1)
-    imported = load_model(model, batch)
-    return check_model(
-        imported, samples=samples, autograd=_autograd(model), progress=progress, **options
-    )
+    imported = load_model(model, batch, shapes=parse_shapes(shapes), output=output_name)
+    autograd = _autograd(model, output_name)
+    return check_model(imported, samples=samples, autograd=autograd, progress=progress, **options)
 
 
-def _autograd(model: str) -> Any:
+def _autograd(model: str, output_name: str | None) -> Any:
     """Return PyTorch's gradients as a function; None for what is no module."""
     if model.endswith((".onnx", ".pt2", ".tflite")) or ":" not in model:
         return None
     from pock_tvm.checking.autograd import torch_gradients
     from pock_tvm.frontend.torch_source import load_source
 
-    source = load_source(model)
+    source = load_source(model, output_name)
     return lambda samples, settings: torch_gradients(
         source, samples, settings.loss, settings.batch_norm
     )
@@ -120,10 +138,11 @@ def _read(path: Path) -> "dict[str, np.ndarray]":
         ) from error
 
 
-def _print(report: "Report") -> None:
+def print_report(report: "Report") -> None:
+    """Print one line per tensor that learns or fails."""
     shown = [t for t in report.tensors if t.learns != "frozen" or t.problems]
     print_table(
-        f"{report.model} with update {report.update}, loss {report.loss:.4f}",
+        f"{report.model} with update {report.update}, loss {report.loss:.4f}{_dropout(report)}",
         ("tensor", "learns", "differences", "autograd", "step", "verdict"),
         [
             (t.name, t.learns, *map(_short, (t.finite_differences, t.autograd, t.step)), t.verdict)
@@ -137,6 +156,14 @@ def _print(report: "Report") -> None:
             "failed": len(report.failed),
         },
     )
+
+
+def _dropout(report: "Report") -> str:
+    """Say what became of a model's dropouts, where it has any."""
+    if not report.dropouts:
+        return ""
+    places = f"dropout in {report.dropouts} places"
+    return f", {places}" if report.dropout else f", without {places} (--dropout)"
 
 
 def _short(error: float | None) -> str:

@@ -29,6 +29,7 @@ _FORMATS = ("safetensors", "torch", "onnx", "delta")
     metavar="SOURCE",
     help="For onnx: the model that was compiled (.onnx, .pt2, package.module:function, zoo:NAME).",
 )
+@click.option("--output-name", help="For onnx, with a PyTorch model: as in `pock compile`.")
 @trained_option
 @json_option
 def export_command(
@@ -37,6 +38,7 @@ def export_command(
     output: Path,
     format_: str | None,
     source: str | None,
+    output_name: str | None,
     checkpoint: Path | None,
     as_json: bool,
 ) -> None:
@@ -62,11 +64,15 @@ def export_command(
     chosen = format_of(output, format_)
     if source is not None and chosen != "onnx":
         raise click.UsageError(f"--model is for the format onnx, not {chosen}")
+    if output_name is not None and (source is None or source.endswith(".onnx")):
+        raise click.UsageError(
+            "--output-name is for a PyTorch --model; an .onnx file keeps its own"
+        )
     with ProgressLine() as progress:
         progress("read", 0, 1)
         trained = read_trained(directory, checkpoint)
         progress("write", 0, 1)
-        export_file(trained, output, format=chosen, source=source)
+        export_file(trained, output, format=chosen, source=source, output_name=output_name)
     changed: dict[str, Any] = {}
     if chosen == "delta":
         written = read_delta(output)

@@ -44,6 +44,7 @@ def export_file(
     *,
     format: str | None = None,
     source: str | None = None,
+    output_name: str | int | None = None,
 ) -> None:
     """Write a trained model.
 
@@ -53,6 +54,7 @@ def export_file(
         format: one of ``FORMATS``; by the suffix of ``path`` where None.
         source: for ONNX, the model that was compiled: an ``.onnx`` or ``.pt2`` file,
             ``package.module:function``, or ``zoo:NAME``.
+        output_name: name or position of the logits among the tensors that a PyTorch source returns.
 
     Raises:
         UnknownNameError: neither format nor suffix says what to write.
@@ -73,12 +75,14 @@ def export_file(
             raise _missing(error, "torch") from error
         write_state_dict(trained, place)
     elif chosen == "onnx":
-        _write_onnx(trained, place, source)
+        _write_onnx(trained, place, source, output_name)
     else:
         raise UnknownNameError(f"unknown format {chosen!r}; known are {', '.join(FORMATS)}")
 
 
-def _write_onnx(trained: TrainedModel, path: Path, source: str | None) -> None:
+def _write_onnx(
+    trained: TrainedModel, path: Path, source: str | None, output_name: str | int | None
+) -> None:
     if source is None:
         raise PockError(
             "an artifact holds no ONNX graph: pass --model with the model that was compiled "
@@ -102,7 +106,7 @@ def _write_onnx(trained: TrainedModel, path: Path, source: str | None) -> None:
         from pock_tvm.frontend.torch_source import load_source
     except ModuleNotFoundError as error:
         raise _missing(error, "onnx") from error
-    write_onnx(onnx_from_torch(load_source(source), trained), path)
+    write_onnx(onnx_from_torch(load_source(source, output_name), trained), path)
 
 
 def _missing(error: ModuleNotFoundError, extra: str) -> PockError:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import torch
 
-from pock_tvm.errors import UnsupportedModelError
+from pock_tvm.errors import PockError, UnsupportedModelError
 from pock_tvm.export.onnx_file import check_source
 from pock_tvm.export.tensors import TrainedModel
 from pock_tvm.export.torch_file import as_arrays
@@ -28,6 +28,8 @@ def onnx_from_torch(source: TorchSource, trained: TrainedModel) -> onnx.ModelPro
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return source.to_onnx(tuned)
+    except PockError:
+        raise
     except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
         raise UnsupportedModelError(

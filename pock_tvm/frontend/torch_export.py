@@ -21,6 +21,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
 from pock_tvm.frontend.dropout import DROPOUT_CONVERTERS, mark_dropouts
 from pock_tvm.frontend.gradient_barriers import BARRIER_CONVERTERS, mark_gradient_barriers
+from pock_tvm.frontend.logits import Logits
 from pock_tvm.frontend.model import ImportedModel, InputSpec
 from pock_tvm.frontend.origins import WHOLE_MODEL, mark_origins
 from pock_tvm.frontend.outputs import choose_output, return_one
@@ -61,7 +62,7 @@ def import_module(
         # Dropouts are kept as operators by mark_dropouts, in this mode too.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            program = torch.export.export(_Logits(module.eval(), name, output), resized)
+            program = torch.export.export(Logits(module.eval(), name, output), resized)
     except PockError:
         raise
     except Exception as error:
@@ -187,32 +188,6 @@ def import_file(
     except Exception as error:
         raise PockError(f"{path} is not an exported program: {_first_line(error)}") from error
     return import_program(program, path.stem, batch, shapes=shapes, output=output)
-
-
-class _Logits(torch.nn.Module):
-    """Return the tensor that a loss is computed from, whatever the wrapped model returns."""
-
-    def __init__(self, module: torch.nn.Module, name: str, output: str | int | None) -> None:
-        super().__init__()
-        self.module = module
-        self.name = name
-        self.output = output
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        tensors = _named(self.module(*inputs))
-        return list(tensors.values())[choose_output(self.name, list(tensors), self.output)]
-
-
-def _named(out: Any) -> dict[str, torch.Tensor]:
-    """Return the tensors that a module returns, by key or position."""
-    if isinstance(out, torch.Tensor):
-        return {"output": out}
-    if not isinstance(out, Mapping):
-        out = dict(enumerate(out if isinstance(out, tuple | list) else [out]))
-    found = {str(key): value for key, value in out.items() if isinstance(value, torch.Tensor)}
-    if not found:
-        raise PockError(f"the model returns no tensor but {', '.join(map(str, out)) or 'nothing'}")
-    return found
 
 
 def _output_names(program: torch.export.ExportedProgram) -> list[str]:

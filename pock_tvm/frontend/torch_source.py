@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from pock_tvm.errors import PockError, UnknownNameError
+from pock_tvm.frontend.logits import Logits
 from pock_tvm.frontend.reference import call_reference
 
-_PREFIX = "model."
+_PREFIX = "module."
+"""Of the wrapped model's names."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class TorchSource:
     reference: str
     model: torch.nn.Module | torch.export.ExportedProgram
     example_inputs: tuple[torch.Tensor, ...]
+    output: str | int | None = None
+    """Name or position of the logits among several tensors."""
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the tensors by the model's own names."""
@@ -31,11 +35,11 @@ class TorchSource:
             state = {**dict(self.model.named_buffers()), **self.model.state_dict()}
         return {n: v.detach() for n, v in state.items() if isinstance(v, torch.Tensor)}
 
-    def module(self) -> torch.nn.Module:
+    def module(self) -> Logits:
         """Return a copy of the model as a module that returns its logits."""
         if isinstance(self.model, torch.export.ExportedProgram):
-            return Logits(copy.deepcopy(self.model).module())
-        return Logits(copy.deepcopy(self.model).eval())
+            return Logits(copy.deepcopy(self.model).module(), self.reference, self.output)
+        return Logits(copy.deepcopy(self.model).eval(), self.reference, self.output)
 
     def input_names(self) -> list[str]:
         """Return what the model calls its inputs."""
@@ -49,7 +53,7 @@ class TorchSource:
         A module's batch stays free where the module allows it; an exported program has its own.
         """
         model = self.module()
-        own = {**dict(model.model.named_buffers()), **dict(model.model.named_parameters())}
+        own = {**dict(model.module.named_buffers()), **dict(model.module.named_parameters())}
         with torch.no_grad():
             for name, value in values.items():
                 if name in own:
@@ -73,22 +77,7 @@ class TorchSource:
         return _without_prefix(exported.model_proto)
 
 
-class Logits(torch.nn.Module):
-    """Return the tensor that a loss is computed from, whatever the wrapped model returns."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Call the model."""
-        out = self.model(*inputs)
-        if isinstance(out, Mapping) and "logits" in out:
-            return out["logits"]
-        return out[0] if isinstance(out, (tuple, list)) else out
-
-
-def load_source(reference: str) -> TorchSource:
+def load_source(reference: str, output: str | int | None = None) -> TorchSource:
     """Return the module or program that ``reference`` names, as ``load_model`` understands it.
 
     Raises:
@@ -103,12 +92,12 @@ def load_source(reference: str) -> TorchSource:
             raise PockError(f"{path} is not an exported program: {error}") from error
         if program.example_inputs is None:
             raise PockError(f"{path} holds no example inputs; export it again with torch.export")
-        return TorchSource(reference, program, tuple(program.example_inputs[0]))
+        return TorchSource(reference, program, tuple(program.example_inputs[0]), output)
     if reference.startswith("zoo:"):
         from pock_tvm.frontend.zoo import build_zoo_model
 
         module, inputs = build_zoo_model(reference.removeprefix("zoo:"))
-        return TorchSource(reference, module.eval(), tuple(inputs))
+        return TorchSource(reference, module.eval(), tuple(inputs), output)
     module_name, _, function_name = reference.partition(":")
     if not function_name:
         raise UnknownNameError(
@@ -118,9 +107,8 @@ def load_source(reference: str) -> TorchSource:
     found, *_, examples = call_reference(module_name, function_name)
     if not isinstance(found, torch.nn.Module):
         raise PockError(f"{reference} returns no torch.nn.Module, but {type(found).__name__}")
-    return TorchSource(
-        reference, found.eval(), tuple(x for x in examples if isinstance(x, torch.Tensor))
-    )
+    tensors = tuple(x for x in examples if isinstance(x, torch.Tensor))
+    return TorchSource(reference, found.eval(), tensors, output)
 
 
 def _without_prefix(model: Any) -> Any:

@@ -1,13 +1,19 @@
+import warnings
 from pathlib import Path
 
+import dropout_net
 import numpy as np
 import pytest
 import small_net
+import torch
 from click.testing import CliRunner
+from torch import nn
 
+from pock_tvm.checking.report import Report
 from pock_tvm.cli import pock as command
+from pock_tvm.cli.check import print_report
 
-QUARTER = Path(__file__).parents[1] / "checking" / "quarter.toml"
+PARTS = Path(__file__).parents[1] / "checking" / "parts.toml"
 
 
 def test_a_convolutional_net_in_train_mode(pock, small_data):
@@ -24,12 +30,80 @@ def test_a_convolutional_net_in_train_mode(pock, small_data):
     assert rows["features.norm.running_mean"]["learns"] == "statistics"
 
 
-def test_a_share_of_channels(pock):
-    text = pock("check", "small_transformer:build", "--update", QUARTER)
-    (line,) = [line for line in text.splitlines() if "block.up.weight" in line]
-    assert "8 of 32 channels" in line
-    assert line.endswith("ok")
+def test_a_share_of_channels_and_rows_of_an_embedding(pock):
+    """With weight decay the dense form moves every row: the step must be the lazy one."""
+    text = pock("check", "small_transformer:build", "--update", PARTS, "--optimizer", "adamw")
+    rows = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
+    assert "8 of 32 channels" in rows["block.up.weight"]
+    assert "rows of a batch" in rows["words.weight"]
+    for name in ("block.up.weight", "words.weight"):
+        assert rows[name].endswith("ok")
     assert "failed                        0" in text
+
+
+def test_dropout_is_checked_on_request(pock):
+    """Masks are the same in every call, and those of the compiled step; PyTorch's are others."""
+    start = ("check", "dropout_net:build", "--batch", dropout_net.BATCH, "--dropout")
+    found = pock(*start, "--update", "stem.*", "--json")
+    assert found["ok"]
+    assert (found["dropout"], found["dropouts"]) == (True, 3)
+    errors = {row["name"]: row for row in found["tensors"]}["stem.weight"]
+    assert 0 < errors["finite_differences"] < 1e-6
+    assert 0 < errors["step"] < 1e-3  # other masks would make another step
+    assert errors["autograd"] is None
+
+
+@pytest.mark.parametrize(
+    ("dropout", "said"), [(True, ", dropout in 3 places"), (False, ", without dropout in 3 places")]
+)
+def test_dropouts_are_told(capsys, dropout, said):
+    report = Report(model="m", update="full", loss=1.0, tensors=(), dropouts=3, dropout=dropout)
+    print_report(report)
+    assert f"loss 1.0000{said}" in capsys.readouterr().out
+
+
+def test_a_dropout_that_is_not_there_is_refused(refused):
+    assert "has no dropout" in refused("check", "small_net:build", "--dropout")
+
+
+class Two(nn.Module):
+    """Returns two tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(4, 3)
+        self.a, self.b = nn.Linear(3, 2), nn.Linear(3, 5)
+
+    def forward(self, x):
+        y = torch.tanh(self.hidden(x)).mean(1)
+        return self.a(y), self.b(y)
+
+
+def two():
+    torch.manual_seed(0)
+    return Two(), (torch.zeros(1, 6, 4),)
+
+
+def test_an_output_is_chosen(pock, refused):
+    here = f"{__name__}:two"
+    assert "--output-name" in refused("check", here)
+    found = pock("check", here, "--output-name", "1", "--update", "hidden.*,b.*", "--json")
+    assert found["ok"]
+    rows = {row["name"]: row for row in found["tensors"]}
+    assert rows["b.weight"]["autograd"] < 1e-6
+
+
+def test_a_shape_is_fixed(pock, refused, tmp_path):
+    """An ONNX file whose sequences have no length."""
+    module, inputs = two()
+    axes = {"x": {0: "batch", 1: "length"}}
+    options = {"input_names": ["x"], "output_names": ["a", "b"], "dynamic_axes": axes}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(module.eval(), inputs, tmp_path / "two.onnx", dynamo=False, **options)
+    start = ("check", tmp_path / "two.onnx", "--output-name", "a", "--update", "head")
+    assert "--shape" in refused(*start)
+    assert pock(*start, "--shape", "x=2,6,4", "--json")["ok"]
 
 
 def test_a_failure_is_an_exit_code(monkeypatch):

@@ -89,3 +89,9 @@ def train_in_torch(
         update.step()
         losses.append(loss.item())
     return Reference(losses, gradients)
+
+
+def mobilenet_v2() -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """Return what the command line takes as ``full_models:mobilenet_v2``."""
+    model = build_model("mobilenet_v2")
+    return model.module, (model.inputs,)
