@@ -28,6 +28,7 @@ from pock_tvm.frontend.outputs import choose_output, return_one
 from pock_tvm.frontend.padding_rows import freeze_padding_rows, padding_rows
 from pock_tvm.frontend.shapes import Extent, Shapes, bind_shapes
 from pock_tvm.frontend.tied import tied_names
+from pock_tvm.frontend.torch_constants import fold_constants
 from pock_tvm.frontend.torch_converters import CONVERTERS, decompositions
 from pock_tvm.relay_passes.rewrite import bindings_of
 
@@ -108,13 +109,19 @@ def import_program(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = program.run_decompositions(decompositions())
+            constants = fold_constants(program)
             importer = ExportedProgramImporter()
             mod = importer.from_exported_program(
                 program,
                 keep_params_as_input=True,
                 unwrap_unit_return_tuple=True,
                 no_bind_return_tuple=False,
-                custom_convert_map={**CONVERTERS, **DROPOUT_CONVERTERS, **BARRIER_CONVERTERS},
+                custom_convert_map={
+                    **CONVERTERS,
+                    **DROPOUT_CONVERTERS,
+                    **BARRIER_CONVERTERS,
+                    **constants,
+                },
             )
     except Exception as error:
         lacking = _unsupported_operators(error, program, prefix) or _first_line(error)
