@@ -3,8 +3,8 @@
 Before:  y = image.resize2d(x, (h, w), layout="NCHW", method="linear")
 After:   t = pock.resample(x, places, weights, axis=2);  y = pock.resample(t, …, axis=3)
 
-The tables of both are known at compile time. Importers of ONNX and TFLite make such resizings; that
-of PyTorch resamples at once. Run it before ``ConvertToChannelsLast``.
+The tables of both are known at compile time. The importer of TFLite makes such resizings; those of
+PyTorch and ONNX resample at once. Run it before ``ConvertToChannelsLast``.
 """
 
 from typing import Any

@@ -2,7 +2,7 @@
 
 TVM writes Clip, Pad, Tile and Einsum as opaque kernels, which no rule can differentiate; Clip also
 asks of each bound whether it is NaN. Its BatchNormalization reads ONNX's momentum as PyTorch's.
-``onnx_layers`` and ``onnx_recurrent`` hold the others.
+``onnx_layers``, ``onnx_recurrent`` and ``onnx_resize`` hold others.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from tvm.ir import GenericConst
 from tvm.relax import op
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from pock_tvm.frontend import onnx_layers, onnx_recurrent
+from pock_tvm.frontend import onnx_layers, onnx_recurrent, onnx_resize
 from pock_tvm.relay_passes.index_limits import KEEPS_VALUES
 from pock_tvm.relay_passes.rewrite import is_call_to
 
@@ -233,6 +233,7 @@ def _batch_norm(bb: relax.BlockBuilder, inputs: Operands, attrs: Mapping[str, An
 _OURS: dict[str, Converter] = {
     **onnx_layers.CONVERTERS,
     **onnx_recurrent.CONVERTERS,
+    **onnx_resize.CONVERTERS,
     "BatchNormalization": _batch_norm,
     "Clip": _clip,
     "Einsum": _einsum,

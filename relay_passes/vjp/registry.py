@@ -52,7 +52,6 @@ REWRITTEN = {
         f"relax.nn.{kind}_pool3d": "LowerVolumesToPictures"
         for kind in ("max", "avg", "adaptive_avg")
     },
-    "pock.dropout": "EliminateDropout",
     "relax.image.resize2d": "DecomposeResize2d",
     "relax.nn.attention": "DecomposeLayers",
     "relax.nn.attention_bias": "DecomposeLayers",

@@ -14,6 +14,12 @@ def ints(*values):
     return np.array(values, "int64")
 
 
+def resize(name, shape, *, scales=None, sizes=None, **attributes):
+    scales = None if scales is None else np.array(scales, "float32")
+    sizes = None if sizes is None else np.array(sizes, "int64")
+    return Node(f"resize-{name}", "Resize", (shape, None, scales, sizes), attributes)
+
+
 NODES = [
     Node("elu", "Elu", M, {"alpha": 0.7}),
     Node("elu-far", "Elu", M, **FAR),
