@@ -7,6 +7,12 @@ After:   main(x…, random.counter):  k = pock.dropout_keys(random.counter);  y 
 ``random.counter`` is (seed, draw). It is part of the state, as running statistics are: every batch
 draws other masks, and a run that goes on from a checkpoint draws those that it would have drawn.
 Run it before ``FoldConstants``, which must not compute a dropout.
+
+An alpha dropout (Klambauer et al., "Self-normalizing neural networks", 2017) fills in the value
+-λα that SELU tends to far below 0, then restores mean and variance. With q = 1 - p, v = -λα and
+a = 1 / √(q (1 + p v²)):
+
+    y = a · (q · pock.dropout(x - v, k) + v · q)
 """
 
 import numpy as np
@@ -15,8 +21,10 @@ from tvm import relax
 
 from pock_tvm.relay_passes.operators.dropout import dropout, dropout_keys
 from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to, rewrite_main
+from pock_tvm.relay_passes.vjp.broadcast import scalar
 
 COUNTER = "random.counter"
+_SELU_FLOOR = -1.0507009873554804934193349852946 * 1.6732632423543772848170429916717
 
 
 @tvm.transform.module_pass(opt_level=0, name="SeedDropout")
@@ -43,7 +51,14 @@ class SeedDropout:
                 advanced.append(bb.emit(relax.op.add(counter, one_batch)))
             p, stream = float(value.attrs["p"]), int(value.attrs["stream"])
             shared = [int(axis) for axis in value.attrs["shared"]]
-            return dropout(value.args[0], keys[0], p=p, stream=stream, shared=shared)
+            x = value.args[0]
+            if not value.attrs["alpha"] or p == 1:
+                return dropout(x, keys[0], p=p, stream=stream, shared=shared)
+            scale = (1 - p) * ((1 - p) * (1 + p * _SELU_FLOOR**2)) ** -0.5
+            lifted = bb.emit(relax.op.subtract(x, scalar(_SELU_FLOOR, x)))
+            dropped = bb.emit(dropout(lifted, keys[0], p=p, stream=stream, shared=shared))
+            floored = bb.emit(relax.op.add(dropped, scalar(_SELU_FLOOR, x)))
+            return relax.op.multiply(floored, scalar(scale, x))
 
         extended = mod.clone()
         params = [*func.params, counter]

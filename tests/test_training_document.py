@@ -42,7 +42,7 @@ def test_commands_run_on_a_small_model(tmp_path, monkeypatch):
         result = CliRunner().invoke(pock, arguments[1:], catch_exceptions=False)
         assert result.exit_code == 0, result.stderr
         if arguments[1] == "compile":
-            assert "in 3 places of the model" in result.stdout
+            assert "in 5 places of the model" in result.stdout
             assert "steps of 4 batches of 4" in result.stdout
             assert "accumulators" in result.stdout
 

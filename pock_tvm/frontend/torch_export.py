@@ -19,7 +19,8 @@ from tvm import IRModule, relax, tirx
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from pock_tvm.errors import BatchError, PockError, UnsupportedModelError
-from pock_tvm.frontend.dropout import DROPOUT_CONVERTERS, mark_dropouts
+from pock_tvm.frontend.attention_modules import export_for_training
+from pock_tvm.frontend.dropout import DROPOUT_CONVERTERS, DROPOUT_DECOMPOSITIONS, mark_dropouts
 from pock_tvm.frontend.gradient_barriers import BARRIER_CONVERTERS, mark_gradient_barriers
 from pock_tvm.frontend.logits import Logits
 from pock_tvm.frontend.model import ImportedModel, InputSpec
@@ -60,10 +61,10 @@ def import_module(
     resized = tuple(_resize_batch(x, batch) for x in example_inputs)
     was_training = module.training
     try:
-        # Dropouts are kept as operators by mark_dropouts, in this mode too.
+        # mark_dropouts keeps the dropouts, in this mode too.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            program = torch.export.export(Logits(module.eval(), name, output), resized)
+            program = export_for_training(Logits(module.eval(), name, output), resized)
     except PockError:
         raise
     except Exception as error:
@@ -108,7 +109,7 @@ def import_program(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = program.run_decompositions(decompositions())
+            program = program.run_decompositions({**decompositions(), **DROPOUT_DECOMPOSITIONS})
             constants = fold_constants(program)
             importer = ExportedProgramImporter()
             mod = importer.from_exported_program(

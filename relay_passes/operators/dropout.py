@@ -149,9 +149,14 @@ def dropout(
     p: float,
     stream: int,
     shared: Sequence[int] = (),
+    alpha: bool = False,
 ) -> relax.Call:
-    """Build ``pock.dropout``, with the keys where they are known already."""
-    return call_operator(DROPOUT, x, *keys, p=p, stream=stream, shared=list(shared))
+    """Build ``pock.dropout``, with the keys where they are known already.
+
+    With ``alpha``, which ``SeedDropout`` writes out, it is an alpha dropout.
+    """
+    options = {"p": p, "stream": stream, "shared": list(shared), "alpha": alpha}
+    return call_operator(DROPOUT, x, *keys, **options)
 
 
 def dropout_keys(counter: relax.Expr, streams: int) -> relax.Call:

@@ -77,16 +77,17 @@ class Dropouts(nn.Module):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_each_kind_of_dropout_is_kept_or_left_out(training) -> None:
+def test_each_kind_of_dropout_is_kept(training) -> None:
     program = torch.export.export(Dropouts().train(training), (torch.zeros(2, 3, 4, 4),))
     calls = [b.value for b in bindings_of(import_program(program, "net", 2).mod["main"])]
     kept = [c.attrs for c in calls if is_call_to(c, "pock.dropout")]
-    assert [float(a["p"]) for a in kept] == [0.2, 0.3]
-    assert [int(a["stream"]) for a in kept] == [0, 1]
-    assert [[int(axis) for axis in a["shared"]] for a in kept] == [[], [2, 3]]
+    assert [float(a["p"]) for a in kept] == [0.2, 0.3, 0.4]
+    assert [int(a["stream"]) for a in kept] == [0, 1, 2]
+    assert [[int(axis) for axis in a["shared"]] for a in kept] == [[], [2, 3], []]
+    assert [bool(a["alpha"]) for a in kept] == [False, False, True]
     # the in-place one is seen by both of its readers
     names = [c.op.name for c in calls if isinstance(c, relax.Call)]
-    assert names == ["relax.nn.relu", "pock.dropout", "pock.dropout", "relax.add"]
+    assert names == ["relax.nn.relu", "pock.dropout", "pock.dropout", "relax.add", "pock.dropout"]
 
 
 def test_token_ids_become_int32() -> None:

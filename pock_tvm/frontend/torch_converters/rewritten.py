@@ -1,8 +1,4 @@
-"""PyTorch operators that are written out as others before the import.
-
-Attention becomes its products and a softmax: PyTorch's own decomposition multiplies by the root of
-the scale on both sides, and TVM's operator takes no boolean mask.
-"""
+"""PyTorch operators that are written out as others before the import."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,41 +7,9 @@ import torch
 from torch import Tensor
 
 from pock_tvm.frontend.torch_converters import rewritten_along_axis
+from pock_tvm.frontend.torch_converters.rewritten_attention import attention
 
 aten = torch.ops.aten
-
-
-def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,  # noqa: FBT001, FBT002
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """softmax(q kᵀ · scale + mask) v; a query that no key is allowed for gets zeros."""
-    if dropout_p:
-        raise NotImplementedError("attention with dropout")
-    if enable_gqa:
-        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
-        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-    factor = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = (query * factor) @ key.transpose(-2, -1)
-    if is_causal:
-        rows, columns = scores.shape[-2:]
-        allowed = torch.ones(rows, columns, dtype=torch.bool, device=query.device).tril()
-        # The first key is always allowed, so no row is empty.
-        return scores.masked_fill(~allowed, float("-inf")).softmax(-1) @ value
-    if attn_mask is None:
-        return scores.softmax(-1) @ value
-    if attn_mask.dtype != torch.bool:
-        return (scores + attn_mask).softmax(-1) @ value
-    lowest = torch.finfo(scores.dtype).min
-    weights = torch.where(attn_mask, scores, lowest).softmax(-1)
-    return torch.where(attn_mask, weights, 0.0) @ value
 
 
 def embedding_bag(

@@ -27,7 +27,7 @@ def bert_base(*, small: bool = False) -> Built:
             "max_position_embeddings": 16,
             "initializer_range": _SMALL_WIDTH**-0.5,
         }
-    # Scaled-dot-product attention imports badly; "eager" spells it out.
+    # Fused attention would be written out on import, after a second export for its dropout.
     config = BertConfig(num_labels=2, attn_implementation="eager", **shape)
     return BertForSequenceClassification(config), (_tokens(small=small),)
 

@@ -73,7 +73,7 @@ def _vit(width: int, depth: int, heads: int, patch: int, pixels: int, classes: i
         patch_size=patch,
         num_labels=classes,
         initializer_range=width**-0.5,
-        # Scaled-dot-product attention imports badly; "eager" spells it out.
+        # Fused attention would be written out on import, after a second export for its dropout.
         attn_implementation="eager",
     )
     return ViTForImageClassification(config), (torch.zeros(1, 3, pixels, pixels),)
