@@ -54,7 +54,7 @@ def test_dropout_is_checked_on_request(pock):
 
 
 @pytest.mark.parametrize(
-    ("dropout", "said"), [(True, ", dropout in 3 places"), (False, ", without dropout in 3 places")]
+    ("dropout", "said"), [(True, ", dropout in 5 places"), (False, ", without dropout in 5 places")]
 )
 def test_dropouts_are_told(capsys, dropout, said):
     report = Report(model="m", update="full", loss=1.0, tensors=(), dropouts=3, dropout=dropout)
