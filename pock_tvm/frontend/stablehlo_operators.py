@@ -166,13 +166,21 @@ def _pad(node: Any, operands: list[Value]) -> Value:
 def _reduce(node: Any, operands: list[Value]) -> Value:
     if len(operands) != 2:
         raise NotImplementedError("a reduction of several tensors at once")
-    function = {"add": op.sum, "maximum": op.max, "minimum": op.min, "multiply": op.prod}
-    return function[_reducer(node)](whole(operands[0]), _ints(node, "dimensions"))
+    x, axes, reducer = whole(operands[0]), _ints(node, "dimensions"), _reducer(node)
+    if reducer in ("and", "or"):
+        if str(x.ty.dtype) != "bool":
+            raise NotImplementedError(f"a reduction of integers by {reducer}, bit by bit")
+        found = _REDUCTIONS[reducer](op.astype(x, "int32"), axes)
+        return op.not_equal(found, relax.const(0, "int32"))
+    return _REDUCTIONS[reducer](x, axes)
+
+
+_REDUCTIONS = {"add": op.sum, "maximum": op.max, "minimum": op.min, "and": op.min, "or": op.max}
 
 
 def _reducer(node: Any) -> str:
     body = [o.operation.name for o in node.regions[0].blocks[0].operations]
-    if len(body) != 2 or body[0].removeprefix("stablehlo.") not in ("add", "maximum", "minimum"):
+    if len(body) != 2 or body[0].removeprefix("stablehlo.") not in _REDUCTIONS:
         raise NotImplementedError(f"a reduction by {', '.join(body[:-1])}")
     return body[0].removeprefix("stablehlo.")
 
@@ -193,8 +201,8 @@ def _pool(node: Any, operands: list[Value]) -> Value:
     place = (window[1:3], strides[1:3], [top, left, bottom, right])
     if reducer == "maximum":
         return op.nn.max_pool2d(x, *place, layout="NHWC")
-    if reducer == "minimum":
-        raise NotImplementedError("a minimum over windows")
+    if reducer != "add":
+        raise NotImplementedError(f"windows reduced by {reducer}")
     mean = op.nn.avg_pool2d(x, *place, count_include_pad=True, layout="NHWC")
     return op.multiply(mean, relax.const(window[1] * window[2], str(x.ty.dtype)))
 
