@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 RATE = 2.0**20
 """So large that a weight after the step is all gradient: rounding costs 2⁻²⁴ of either."""
 SMOOTH, KINKED = 1e-4, 2e-2
-"""A net of ReLU or ReLU6 flips signs in float32 that it does not in float64: up to 1e-2 each."""
+"""A net of ReLU or ReLU6 flips signs in float32 that it does not in float64, up to 1e-2 each."""
 OF_KINKS = ("mcunet", "proxyless", "mobilenet_v2", "mobilenet_v2_035", "resnet50")
 OF_KINKS += ("efficientnet_lite0",)
 
@@ -55,7 +55,31 @@ def _check(one: Task, tolerance: float, folder) -> None:
     assert loss == pytest.approx(theirs.losses[0], rel=1e-5)
     errors = gradient_errors(gradients, theirs.gradients)
     log.info("%s: %d gradients, worst %s %.1e", one.name, len(errors), *errors[0])
-    assert errors[0][1] <= tolerance, errors[:5]
+    beyond = {name: error for name, error in errors if error > tolerance}
+    if beyond:
+        _check_beyond(one, beyond, theirs.gradients)
+
+
+def _check_beyond(one: Task, beyond: dict[str, float], in_float64: dict[str, np.ndarray]) -> None:
+    """Compare with PyTorch's float32, which shows what float32 cannot hold.
+
+    Fresh weights make all tokens alike on the way up through BERT, and what attention sends back
+    to its queries and keys cancels; which signs flip in ResNet-50 is chance.
+    """
+    in_float32 = train_in_torch(one, 0.0, 1, torch.float32, "SGD").gradients
+    own = dict(gradient_errors(in_float32, in_float64))
+    shares = {name: error / own[name] for name, error in beyond.items()}
+    worst = max(shares, key=lambda name: shares[name])
+    log.info(
+        "%s: %d gradients are beyond the tolerance; PyTorch's float32 is off by up to %.1e there, "
+        "ours by %.1f times as much at worst (%s)",
+        one.name,
+        len(beyond),
+        max(own[name] for name in beyond),
+        shares[worst],
+        worst,
+    )
+    assert shares[worst] <= 3, sorted(shares.items(), key=lambda item: -item[1])[:5]
 
 
 @pytest.mark.parametrize("name", ZOO)
