@@ -46,7 +46,7 @@ def test_dropout_is_checked_on_request(pock):
     start = ("check", "dropout_net:build", "--batch", dropout_net.BATCH, "--dropout")
     found = pock(*start, "--update", "stem.*", "--json")
     assert found["ok"]
-    assert (found["dropout"], found["dropouts"]) == (True, 3)
+    assert (found["dropout"], found["dropouts"]) == (True, 5)
     errors = {row["name"]: row for row in found["tensors"]}["stem.weight"]
     assert 0 < errors["finite_differences"] < 1e-6
     assert 0 < errors["step"] < 1e-3  # other masks would make another step
@@ -54,7 +54,7 @@ def test_dropout_is_checked_on_request(pock):
 
 
 @pytest.mark.parametrize(
-    ("dropout", "said"), [(True, ", dropout in 5 places"), (False, ", without dropout in 5 places")]
+    ("dropout", "said"), [(True, ", dropout in 3 places"), (False, ", without dropout in 3 places")]
 )
 def test_dropouts_are_told(capsys, dropout, said):
     report = Report(model="m", update="full", loss=1.0, tensors=(), dropouts=3, dropout=dropout)
