@@ -25,6 +25,7 @@ from tvm.relax.frontend.torch import base_fx_graph_translator, exported_program_
 
 from pock_tvm.frontend import onnx_operators, stablehlo_operators
 from pock_tvm.frontend.dropout import DROPOUT_CONVERTERS
+from pock_tvm.frontend.gradient_barriers import BARRIER_CONVERTERS
 from pock_tvm.frontend.torch_converters import CONVERTERS, decompositions
 
 REGISTERED = frozenset(tvm.ir.Op.list_op_names())
@@ -182,7 +183,7 @@ def torch_sources() -> Sources:
         operator = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None)
         if layer not in CONVERTERS and (operator is None or operator not in decomposed):
             _add(sources, layer, code.operators(converter))
-    _ours(sources, {**CONVERTERS, **DROPOUT_CONVERTERS})
+    _ours(sources, {**CONVERTERS, **BARRIER_CONVERTERS, **DROPOUT_CONVERTERS})
     return sources
 
 

@@ -239,3 +239,20 @@ def test_integer_weights_are_not_trained(tmp_path) -> None:
     pock_tvm.compile(model, tmp_path / "net", update="full")
     with pock_tvm.Trainer(tmp_path / "net") as trainer:
         assert [t.name for t in trainer.description.tensors if t.trainable] == ["scale"]
+
+
+@pytest.mark.parametrize("draw", [torch.randn_like, torch.rand_like, torch.bernoulli])
+def test_random_numbers_are_refused(draw):
+    """TVM's importer would draw them once, at import, or take zeros."""
+
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x):
+            y = self.fc(x)
+            return y + draw(y.sigmoid())
+
+    with pytest.raises(UnsupportedModelError, match=r"draws random numbers.*hand them in"):
+        import_module(Noisy(), (torch.zeros(2, 4),), 2, "noisy")

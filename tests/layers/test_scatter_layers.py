@@ -95,6 +95,32 @@ LAYERS = [
     function_layer("index_put-columns", set_columns, M, (5, 2), at=(ints(0, 3),)),
     function_layer("index_put-apart", add_apart, C, (2, 4), at=(ints(0, 2), ints(4, 4))),
     function_layer("index_put-mask", lambda x, v, m: x.index_put((m,), v), M, (), at=(MASK,)),
+    function_layer(
+        "index_put-mask-values", lambda x, v, m: x.index_put((m,), v), M, (12,), at=(MASK,)
+    ),
+    function_layer(
+        "index_put-mask-rows-add",
+        lambda x, v, m: x.index_put((m,), v, accumulate=True),
+        M,
+        (3, 7),
+        at=(ROW_MASK,),
+    ),
+    function_layer(
+        "index_put-mask-row", lambda x, v, m: x.index_put((m,), v), M, (7,), at=(ROW_MASK,)
+    ),
+    *(
+        function_layer(
+            f"scatter_reduce-{kind}-{include}",
+            lambda x, s, i, kind=kind, include=include: x.scatter_reduce(
+                0, i, s, kind, include_self=include
+            ),
+            M,
+            (3, 4),
+            at=(PICK,),
+        )
+        for kind in ("prod", "mean", "amax", "amin")
+        for include in (True, False)
+    ),
     function_layer("slice_scatter", lambda x, s: x.slice_scatter(s, 1, 1, 7, 2), M, (5, 3)),
     function_layer("slice_scatter-rows", lambda x, s: x.slice_scatter(s, 0, -2), M, (2, 7)),
     function_layer("select_scatter", lambda x, s: x.select_scatter(s, 1, 3), M, (5,)),

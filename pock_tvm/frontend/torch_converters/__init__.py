@@ -20,8 +20,10 @@ from pock_tvm.frontend.torch_converters import (
     padding,
     pools,
     products,
+    random_numbers,
     reductions,
     resize,
+    scattering,
 )
 from pock_tvm.frontend.torch_converters.rewritten import DECOMPOSITIONS
 
@@ -39,8 +41,10 @@ CONVERTERS: dict[str, Converter] = {
     **padding.CONVERTERS,
     **pools.CONVERTERS,
     **products.CONVERTERS,
+    **random_numbers.CONVERTERS,
     **reductions.CONVERTERS,
     **resize.CONVERTERS,
+    **scattering.CONVERTERS,
 }
 """What to hand to ``ExportedProgramImporter`` as ``custom_convert_map``."""
 

@@ -11,6 +11,7 @@ import torch
 from tvm import relax
 from tvm.relax import op
 
+from pock_tvm.frontend.torch_converters.scattering import put_masked
 from pock_tvm.relay_passes.operators.scatter import broadcast_shape
 from pock_tvm.relay_passes.vjp.broadcast import dtype_of, shape_of
 
@@ -31,13 +32,15 @@ def convert_index(node: torch.fx.Node, importer: Any) -> relax.Var:
 
 
 def convert_index_put(node: torch.fx.Node, importer: Any) -> relax.Var:
-    """``x[i₀, :, i₁, …] = v`` or ``+= v``; a mask picks one value for all places."""
+    """``x[i₀, :, i₁, …] = v`` or ``+= v``; a mask names the places that are true."""
     args = importer.retrieve_args(node)
     x, indices, values = args[:3]
     accumulate = args[3] if len(args) > 3 else node.kwargs.get("accumulate", False)
     bb = importer.block_builder
     if any(index is not None and dtype_of(index) == "bool" for index in indices):
-        return _put_masked(bb, x, indices, values, accumulate=accumulate)
+        if len(indices) > 1 or indices[0] is None:
+            raise ValueError("x[mask] = v is supported for one mask over the first axes only")
+        return put_masked(bb, x, indices[0], values, accumulate=accumulate)
     axes = _indexed(indices)
     rows, order = _rows(bb, x, axes)
     places = _places(bb, x, indices)
@@ -49,18 +52,6 @@ def convert_index_put(node: torch.fx.Node, importer: Any) -> relax.Var:
     written = bb.emit(op.scatter_nd(rows, depth, updates, "add" if accumulate else "update"))
     apart = bb.emit(op.reshape(written, [shape_of(x)[axis] for axis in order]))
     return _transposed(bb, apart, _inverse(order))
-
-
-def _put_masked(
-    bb: relax.BlockBuilder, x: relax.Expr, indices: Indices, values: relax.Expr, *, accumulate: bool
-) -> relax.Var:
-    mask = indices[0]
-    if len(indices) > 1 or mask is None or any(n != 1 for n in shape_of(values)):
-        raise ValueError("x[mask] = v is supported for one mask and a single value v only")
-    rank = len(shape_of(x))
-    mask = bb.emit(op.reshape(mask, [*shape_of(mask), *[1] * (rank - len(shape_of(mask)))]))
-    value = bb.emit(op.reshape(values, ()))
-    return bb.emit(op.where(mask, bb.emit(x + value) if accumulate else value, x))
 
 
 def convert_scatter(node: torch.fx.Node, importer: Any) -> relax.Var:
@@ -77,18 +68,6 @@ def convert_scatter(node: torch.fx.Node, importer: Any) -> relax.Var:
         source = bb.emit(op.broadcast_to(value, shape))
     kind = "add" if node.target.__name__.startswith("scatter_add") else "update"
     return bb.emit(op.scatter_elements(x, index, source, axis, kind))
-
-
-def convert_scatter_reduce(node: torch.fx.Node, importer: Any) -> relax.Var:
-    """``scatter_reduce`` with sums; others have no derivative here."""
-    x, axis, index, source, reduction = importer.retrieve_args(node)
-    if reduction != "sum" or not node.kwargs.get("include_self", True):
-        raise ValueError(f"scatter_reduce with {reduction!r} is not supported, only 'sum'")
-    bb = importer.block_builder
-    shape = shape_of(index)
-    axes = list(range(len(shape)))
-    source = bb.emit(op.strided_slice(source, axes, [0] * len(axes), shape))
-    return bb.emit(op.scatter_elements(x, index, source, axis, "add"))
 
 
 def _indexed(indices: Indices) -> list[int]:
@@ -150,5 +129,4 @@ CONVERTERS = {
     "scatter.src": convert_scatter,
     "scatter.value": convert_scatter,
     "scatter_add.default": convert_scatter,
-    "scatter_reduce.two": convert_scatter_reduce,
 }
