@@ -18,6 +18,7 @@ from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.inventory import parameters_of
 from pock_tvm.compilation.lora_factors import with_factors
 from pock_tvm.compilation.plan import Plan
+from pock_tvm.compilation.prefix import plan_in_parts
 from pock_tvm.errors import PockError, UnsupportedModelError
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import Loss, make_loss
@@ -25,7 +26,6 @@ from pock_tvm.optimizers import Optimizer, make_optimizer
 from pock_tvm.relay_passes.build_object import build_objects
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.eliminate_dropout import count_dropouts
-from pock_tvm.relay_passes.share_kernels import share_kernels
 from pock_tvm.schedules import schedule_kernel
 from pock_tvm.targets import TargetSpec, get_target
 from pock_tvm.update import UpdateScheme, head_names, learnable_names, parse_update, resolve
@@ -45,6 +45,8 @@ class CompiledModel:
     """Arena of a step with and without clipping, and what is between; empty without any."""
     dropouts: int = 0
     """Places where the model drops out, whether or not training does."""
+    prefix_parts: Mapping[str, int] = field(default_factory=dict)
+    """In how many parts an entry point computes what lies before the first tensor that learns."""
 
     def report(self) -> dict[str, Any]:
         """Return the byte counts and sizes that ``pock compile --json`` prints."""
@@ -74,6 +76,7 @@ class CompiledModel:
             "transient_bytes": regions.arena_bytes,
             "transient_lower_bound_bytes": regions.arena_lower_bound_bytes,
             "recomputed_share": round(self.plan.repeated, 4),
+            "prefix_parts": dict(self.prefix_parts),
             "memory_frontier": [
                 {"arena_bytes": p.total_bytes, "recomputed_share": round(p.repeated, 4)}
                 for p in self.plan.prices
@@ -181,8 +184,7 @@ def compile(
         accumulate=accumulate,
     )
     tell("plan", 0, 1)
-    steps, kernels = share_kernels(graphs.steps)
-    plan = Plan.make(steps, graphs, kernels, spec, memory_budget)
+    graphs, kernels, plan = plan_in_parts(graphs, spec, model.batch, memory_budget)
     tell("schedule", 0, len(kernels))
     scheduled = {}
     for name, kernel in kernels.items():
@@ -225,6 +227,7 @@ def compile(
         plan=plan,
         compile_s=time.perf_counter() - started,
         clipping_bytes=clipping_bytes(graphs, spec),
+        prefix_parts=graphs.parts,
         dropouts=dropouts,
     )
 

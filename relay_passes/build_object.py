@@ -20,7 +20,7 @@ from pock_tvm.relay_passes.emit_entry_point import emit_entry_point, kernel_symb
 from pock_tvm.relay_passes.expand_transcendentals import ExpandTranscendentals
 from pock_tvm.relay_passes.keep_small_buffers_on_stack import buffer_bytes, stays_on_stack
 from pock_tvm.relay_passes.pass_raw_pointers import lower_kernels
-from pock_tvm.relay_passes.step import Step, align
+from pock_tvm.relay_passes.step import KernelCall, Step, align
 from pock_tvm.targets import TargetSpec
 
 KERNELS_PER_OBJECT = 8
@@ -104,10 +104,14 @@ def _kernels_called_in_place(
 ) -> set[str]:
     """Return the kernels that write where they read, in one of their calls at least."""
 
-    def places(step: Step, names: Iterable[str]) -> set[tuple[str, int]]:
-        return {(step.tensors[n].region, offsets[step.name][n]) for n in names}
+    def is_in_place(step: Step, call: KernelCall) -> bool:
+        at = [
+            (step.tensors[name].region, offsets[step.name][name] + shift)
+            for name, shift in call.places
+        ]
+        return bool({*at[: len(call.reads)]} & {*at[len(call.reads) :]})
 
-    return {c.kernel for s in steps for c in s.calls if places(s, c.reads) & places(s, c.writes)}
+    return {call.kernel for step in steps for call in step.calls if is_in_place(step, call)}
 
 
 def _workspace_bytes(func: tirx.PrimFunc) -> int:

@@ -51,14 +51,15 @@ def emit_entry_point(step: Step, offsets: Mapping[str, int]) -> tirx.PrimFunc:
         for r in REGIONS
     }
 
-    def address(name: str) -> Expr:
+    def address(name: str, shift: int) -> Expr:
         region = step.tensors[name].region
-        index = tirx.const(offsets[name], "int64")
+        index = tirx.const(offsets[name] + shift, "int64")
         return tirx.address_of(tirx.BufferLoad(buffers[region], [index]))
 
     body: list[tirx.Stmt] = [tirx.DeclBuffer(buffers[r], data=pointers[r]) for r in REGIONS]
     for call in step.calls:
-        addresses = [address(name) for name in call.arguments]
+        places = call.places[: len(call.reads)] if call.overwrites else call.places
+        addresses = [address(name, shift) for name, shift in places]
         code = tirx.call_extern("int32", kernel_symbol(call.kernel), *addresses)
         succeeded = tirx.EQ(code, tirx.const(0, "int32"))
         message = [StringImm(f"{step.name}: kernel {call.kernel} failed")]

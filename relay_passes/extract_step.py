@@ -5,12 +5,15 @@ Before:  lv = call_tir(matmul, (x, w));  lv1 = reshape(lv, …);  w' = call_tir(
 After:   matmul: reads x, w, writes lv;  update: reads w, lv, writes w
 
 An output that ``updates`` names takes over the memory of its parameter. Every other call that reads
-the parameter means the old value, so it is put before the update.
+the parameter means the old value, so it is put before the update. A view (``reshape``, some rows of
+a tensor) has the name of what it views and, where it starts later, a shift; the parts of
+``join_rows`` are written at their shifts in the whole.
 """
 
 import heapq
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tvm
@@ -47,13 +50,19 @@ def extract_step(
     return _Extractor(mod, regions).extract(name, outputs)
 
 
+Place = tuple[str, int]
+"""A tensor, and how many bytes behind its start."""
+
+
 class _Extractor:
     def __init__(self, mod: tvm.IRModule, regions: Mapping[str, Region]) -> None:
         self.mod, self.regions = mod, regions
         self.tensors: dict[str, Tensor] = {}
         self.constants: dict[str, np.ndarray] = {}
-        self.names: dict[relax.Var, str] = {}
-        self.tuples: dict[relax.Var, list[str]] = {}
+        self.names: dict[relax.Var, Place] = {}
+        self.tuples: dict[relax.Var, list[Place]] = {}
+        self.joined: dict[str, Place] = {}
+        """Where the parts of a whole stand in it."""
         self.calls: list[KernelCall] = []
 
     def extract(self, name: str, outputs: tuple[str, ...]) -> ExtractedStep:
@@ -63,17 +72,18 @@ class _Extractor:
             region = self.regions.get(p.name, "arena")
             if region == "arena":
                 inputs.append(p.name)
-            self.names[p] = self.declare(p.name, p.ty, region)
+            self.names[p] = self.declare(p.name, p.ty, region), 0
         for binding in bindings_of(func):
             self.bind(binding)
-        results = self.fields(func.body.body)
+        calls = [c.moved(self.joined) for c in self.calls]
+        results = [self.whole(place) for place in self.fields(func.body.body)]
         updates = [str(n) for n in (func.attrs or {}).get("updates", [])]
         # main returns (loss, updated tensors…, gradients kept for debugging…) or plain outputs
         first = 1 if updates else 0
         replaced = dict(zip(results[first:], updates, strict=False))
         public = results[:first] + results[first + len(updates) :]
         renamed = {**replaced, **dict(zip(public, outputs, strict=True))}
-        calls = _updates_last(self.calls, replaced)
+        calls = _updates_last(calls, replaced)
         calls = [c.renamed(renamed) for c in calls]
         for old, new in renamed.items():
             tensor = self.tensors.pop(old)
@@ -95,11 +105,17 @@ class _Extractor:
     def bind(self, binding: relax.VarBinding) -> None:
         var, value = binding.var, binding.value
         if is_call_to(value, "relax.call_tir", "relax.call_tir_inplace"):
-            self.tuples[var] = self.call(var, value)
+            self.tuples[var] = [(name, 0) for name in self.call(var, value)]
             if isinstance(var.ty, relax.TensorType):
                 self.names[var] = self.tuples[var][0]
         elif is_call_to(value, "relax.reshape"):
             self.names[var] = self.operand(value.args[0])
+        elif is_call_to(value, "pock.rows"):
+            name, shift = self.operand(value.args[0])
+            row = self.tensor_bytes(value.args[0].ty) // int(value.args[0].ty.shape[0])
+            self.names[var] = name, shift + int(value.attrs["begin"]) * row
+        elif is_call_to(value, "pock.join_rows"):
+            self.names[var] = self.join(value), 0
         elif isinstance(value, relax.TupleGetItem):
             self.names[var] = self.fields(value.tuple_value)[value.index]
         elif isinstance(value, relax.Tuple):
@@ -118,23 +134,49 @@ class _Extractor:
         base = f"t{len(self.calls)}.{kernel}"
         names = [base if len(types) == 1 else f"{base}.{i}" for i in range(len(types))]
         written = [self.declare(n, ty, "arena") for n, ty in zip(names, types, strict=True)]
-        reads = tuple(self.operand(f) for f in fields)
+        reads = [self.operand(f) for f in fields]
+        read = tuple(name for name, _ in reads)
+        shifts = (*(shift for _, shift in reads), *(0 for _ in written))
         overwrites = is_call_to(value, "relax.call_tir_inplace")
-        self.calls.append(KernelCall(kernel, reads, tuple(written), overwrites))
+        call = KernelCall(kernel, read, tuple(written), overwrites)
+        self.calls.append(replace(call, shifts=shifts) if any(shifts) else call)
         return written
 
-    def operand(self, expr: relax.Expr) -> str:
+    def join(self, value: relax.Call) -> str:
+        """Give the parts their places in a new tensor; each must be a whole result of a kernel."""
+        whole, start = self.declare(f"t{len(self.calls)}.joined", value.ty, "arena"), 0
+        written = {name for call in self.calls for name in call.writes}
+        for part in value.args:
+            name, shift = self.operand(part)
+            if shift or name in self.joined or name not in written:
+                raise ValueError(f"only results of kernels can be joined: {part}")
+            self.joined[name] = whole, start
+            start += self.tensors.pop(name).bytes
+        return whole
+
+    def whole(self, place: Place) -> str:
+        """Return the name of a result, which starts where its tensor starts."""
+        name, shift = place
+        if shift or name in self.joined:
+            raise ValueError(f"a result is a part of another tensor: {name}")
+        return name
+
+    @staticmethod
+    def tensor_bytes(ty: relax.TensorType) -> int:
+        return Tensor("", tuple(int(d) for d in ty.shape), str(ty.dtype)).bytes
+
+    def operand(self, expr: relax.Expr) -> Place:
         if isinstance(expr, GenericConst):
             value = expr.value.numpy()
             for name, known in self.constants.items():
                 if known.dtype == value.dtype and np.array_equal(known, value):
-                    return name
+                    return name, 0
             name = f"constant.{len(self.constants)}"
             self.constants[name] = value
-            return self.declare(name, expr.ty, "frozen")
+            return self.declare(name, expr.ty, "frozen"), 0
         return self.names[expr]
 
-    def fields(self, expr: relax.Expr) -> list[str]:
+    def fields(self, expr: relax.Expr) -> list[Place]:
         if isinstance(expr, relax.Tuple):
             return [self.operand(f) for f in expr.fields]
         return self.tuples[expr] if expr in self.tuples else [self.names[expr]]
@@ -145,15 +187,17 @@ def _updates_last(calls: list[KernelCall], replaced: Mapping[str, str]) -> list[
 
     The order stays as it is otherwise (Kahn's algorithm, the earliest ready call first).
     """
-    producer = {t: time for time, call in enumerate(calls) for t in call.writes}
-    readers: dict[str, list[int]] = {}
+    producers: dict[str, set[int]] = defaultdict(set)
+    readers: dict[str, list[int]] = defaultdict(list)
     for time, call in enumerate(calls):
+        for t in call.writes:
+            producers[t].add(time)
         for t in call.reads:
-            readers.setdefault(t, []).append(time)
-    before = [{producer[t] for t in call.reads if t in producer} for call in calls]
+            readers[t].append(time)
+    before = [{p for t in call.reads for p in producers.get(t, ())} for call in calls]
     for new, parameter in replaced.items():
-        update = producer[new]
-        before[update] |= {time for time in readers.get(parameter, []) if time != update}
+        (update,) = producers[new]
+        before[update] |= {time for time in readers[parameter] if time != update}
     after: list[list[int]] = [[] for _ in calls]
     for time, needs in enumerate(before):
         for need in needs:

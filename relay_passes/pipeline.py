@@ -43,6 +43,7 @@ from pock_tvm.relay_passes.seed_dropout import SeedDropout
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
 from pock_tvm.relay_passes.slice_channels import SliceChannels, StoredSlice, slice_name
 from pock_tvm.relay_passes.slice_touched_rows import SliceTouchedRows, rows_name
+from pock_tvm.relay_passes.split_prefix import SplitPrefix
 from pock_tvm.relay_passes.update_touched_rows import UpdateTouchedRows
 from pock_tvm.relay_passes.write_channels import WriteChannels
 from pock_tvm.relay_passes.write_touched_rows import WriteTouchedRows
@@ -184,10 +185,17 @@ def evaluate(loss: Loss, teacher: Teacher | None = None) -> Pass:
     )
 
 
-def lower() -> Pass:
-    """Return the passes that turn operators into fused kernels; reshapes stay, as views."""
+def lower(samples: Sequence[str] = (), changing: Sequence[str] = (), parts: int = 1) -> Pass:
+    """Return the passes that turn operators into fused kernels; reshapes stay, as views.
+
+    Args:
+        samples: the inputs that hold a row per sample.
+        changing: the parameters that the graph changes.
+        parts: in how many what depends on none of those takes its samples.
+    """
     return Sequential(
         [
+            SplitPrefix(samples, changing, parts),
             FuseTransposeIntoMatmul(),
             relax.transform.DeadCodeElimination(),
             relax.transform.LegalizeOps(LOWERINGS, skip_ops=["relax.reshape"]),

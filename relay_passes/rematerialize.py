@@ -131,6 +131,8 @@ def _chain(
         call = step.calls[at]
         if call.overwrites or len(call.writes) != 1 or not step.in_arena(call.writes[0]):
             return None
+        if len(writes[call.writes[0]]) > 1:
+            return None  # made in parts
         chain.add(at)
         if len(chain) > DEEPEST_CHAIN:
             return None

@@ -47,11 +47,34 @@ class KernelCall:
     """The kernel writes to one of the tensors that it reads, through the same argument."""
     may_overwrite: tuple[str, ...] = ()
     """Tensors among ``reads`` whose memory the only tensor in ``writes`` may take over."""
+    shifts: tuple[int, ...] = ()
+    """By how many bytes behind the start of its tensor each of ``reads``, then ``writes``, starts;
+    empty where all start with their tensors."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """Names of the tensors, inputs first."""
         return self.reads if self.overwrites else self.reads + self.writes
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Each of ``reads``, then ``writes``, with its shift."""
+        names = self.reads + self.writes
+        return tuple(zip(names, self.shifts or (0,) * len(names), strict=True))
+
+    def moved(self, parts: Mapping[str, tuple[str, int]]) -> "KernelCall":
+        """Return the same call with the tensors listed being parts of others."""
+        if not any(name in parts for name in self.reads + self.writes):
+            return self
+        names, shifts = [], []
+        for name, shift in self.places:
+            whole, start = parts.get(name, (name, 0))
+            names.append(whole)
+            shifts.append(start + shift)
+        count = len(self.reads)
+        return replace(
+            self, reads=tuple(names[:count]), writes=tuple(names[count:]), shifts=tuple(shifts)
+        )
 
     def renamed(self, names: Mapping[str, str]) -> "KernelCall":
         """Return the same call with tensors under other names; those not listed keep theirs."""

@@ -187,20 +187,20 @@ def _accuracy(loss, output, labels):
 def test_a_teacher_costs_only_what_differs(tmp_path):
     """With a head that learns, teacher and student share all layers before it."""
     model = load_model("small_net:build", small_net.BATCH)
-    kernels = {}
+    flops = {}
     for loss in ("cross_entropy", "distillation"):
         pock_tvm.compile(model, tmp_path / "net", loss=loss, update="head")
         artifact = load_artifact(tmp_path / "net")
         plan = artifact.plan()
         for entry in ("train_step", "evaluate"):
-            names = [call["kernel"] for call in plan[entry]["calls"]]
-            kernels[loss, entry] = sum("conv2d" in name for name in names)
+            calls = [c for c in plan[entry]["calls"] if "conv2d" in c["kernel"]]
+            flops[loss, entry] = sum(c["flops"] for c in calls)
         copies = {t.name: t for t in artifact.description.tensors if t.name.startswith("teacher.")}
         wanted = {"teacher.classifier.weight", "teacher.classifier.bias"}
         assert set(copies) == (wanted if loss == "distillation" else set())
         assert all(t.region == "frozen" and not t.trainable for t in copies.values())
-    assert kernels["cross_entropy", "evaluate"] == 3
-    assert set(kernels.values()) == {3}
+    assert flops["cross_entropy", "evaluate"] > 0
+    assert len(set(flops.values())) == 1
 
 
 PARTIAL = {

@@ -195,6 +195,7 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
             **_dropout_row(report),
             "trainable parameters": f"{report['trainable_parameters']:,}",
             "kernel calls in a step": report["kernel_calls"],
+            **_prefix_row(report),
             "code": format_bytes(report["object_bytes"]),
         },
     )
@@ -210,6 +211,13 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
         ],
     )
     print_rows("time", {name: format_seconds(spent) for name, spent in progress.seconds.items()})
+
+
+def _prefix_row(report: Mapping[str, Any]) -> dict[str, str]:
+    parts = report["prefix_parts"].get("train_step", 1)
+    if parts == 1:
+        return {}
+    return {"frozen prefix": f"{report['batch'] // parts} of {report['batch']} samples at a time"}
 
 
 def _some(frontier: Sequence[Any]) -> list[Any]:

@@ -15,7 +15,8 @@ def clipping_bytes(graphs: Graphs, spec: TargetSpec) -> dict[str, int]:
     if graphs.unclipped is None:
         return {}
     clipped = next(one for one in graphs.steps if one.step.name == "train_step")
-    with_it, without = (_arena_bytes(one, spec) for one in (clipped, graphs.unclipped))
+    unclipped = graphs.lower(graphs.unclipped)
+    with_it, without = (_arena_bytes(one, spec) for one in (clipped, unclipped))
     return {
         "arena_bytes": with_it,
         "arena_bytes_without": without,

@@ -169,6 +169,7 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
                     "reads": list(c.reads),
                     "writes": list(c.writes),
                     "overwrites": c.overwrites,
+                    "shifts": list(c.shifts),
                     "flops": plan.flops[c.kernel],
                 }
                 for c in step.calls

@@ -1,7 +1,7 @@
 """The entry points of an artifact as lowered graphs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tvm
@@ -22,18 +22,48 @@ from pock_tvm.update import ChannelSlice, Update, lora_names
 
 
 @dataclass(frozen=True)
+class Form:
+    """An entry point before it is lowered."""
+
+    name: str
+    mod: tvm.IRModule
+    outputs: tuple[str, ...]
+    changing: tuple[str, ...] = ()
+    """The parameters that it changes."""
+
+    def lowered(
+        self, regions: Mapping[str, Region], samples: tuple[str, ...] = (), parts: int = 1
+    ) -> ExtractedStep:
+        """Return the entry point as calls of kernels.
+
+        Args:
+            regions: of the parameters that are no inputs.
+            samples: the inputs that hold a row per sample.
+            parts: in how many the frozen prefix takes its samples.
+        """
+        lower = pipeline.lower(samples, self.changing, parts)
+        return extract_step(lower(self.mod), self.name, regions, self.outputs)
+
+
+@dataclass(frozen=True)
 class Graphs:
-    """The three entry points, lowered, and the tensors that they share."""
+    """The entry points, lowered, and the tensors that they share."""
 
     steps: list[ExtractedStep]
+    forms: tuple[Form, ...]
+    regions: Mapping[str, Region]
+    samples: tuple[str, ...]
+    """The inputs of the model, each with a row per sample."""
     trainable: tuple[str, ...]
     statistics: tuple[str, ...]
     slots: tuple[str, ...]
     axes: Mapping[str, tuple[int, ...]]
     limits: Mapping[str, int]
     values: dict[str, np.ndarray]
-    unclipped: ExtractedStep | None
+    unclipped: Form | None
     """``train_step`` without clipping, where there is some: what it costs is the difference."""
+    parts: Mapping[str, int] = field(default_factory=dict)
+    """In how many parts the frozen prefix of an entry point takes its samples, where in several."""
 
     @classmethod
     def build(
@@ -103,21 +133,19 @@ class Graphs:
         learning = pipeline.learning_names(trainable, slices, update.lazy_rows)
         gradients = tuple(f"gradient.{n}" for n in learning) if keep_gradients else ()
         measures = ("loss", "correct") if loss.counts else ("loss",)
-        lower = pipeline.lower()
+        writes = tuple(n for n, region in regions.items() if region == "state")
 
-        def train_step(joint: tvm.IRModule) -> ExtractedStep:
-            return extract_step(lower(joint), "train_step", regions, ("loss", *gradients))
+        def train_step(joint: tvm.IRModule) -> Form:
+            return Form("train_step", joint, ("loss", *gradients), writes)
 
-        steps = [
+        forms = [
             train_step(joint),
-            extract_step(
-                lower(pipeline.evaluate(loss, teacher)(frozen_form)), "evaluate", regions, measures
-            ),
-            extract_step(lower(frozen_form), "predict", regions, ("logits",)),
+            Form("evaluate", pipeline.evaluate(loss, teacher)(frozen_form), measures),
+            Form("predict", frozen_form, ("logits",)),
         ]
         if partial is not None:
-            steps.append(extract_step(lower(partial), "accumulate", regions, ("loss",)))
-        steps, constants = _share_constants(steps)
+            forms.append(Form("accumulate", partial, ("loss",), writes))
+        steps, constants = _share_constants([form.lowered(regions) for form in forms])
         values = {
             name: np.ascontiguousarray(value.transpose(axes[name]) if name in axes else value)
             for name, value in model.parameters.items()
@@ -125,6 +153,9 @@ class Graphs:
         values |= {copy: values[name] for copy, name in copies.items()}
         return cls(
             steps=steps,
+            forms=tuple(forms),
+            regions=regions,
+            samples=tuple(p.name for p in model.mod["main"].params if p.name not in regions),
             trainable=tuple(trainable),
             statistics=tuple(moving),
             slots=slots,
@@ -133,6 +164,16 @@ class Graphs:
             values={**values, **constants},
             unclipped=train_step(joint_graph(None)) if clipping else None,
         )
+
+    def lower(self, form: Form) -> ExtractedStep:
+        """Return an entry point as calls of kernels, its prefix in its parts."""
+        return form.lowered(self.regions, self.samples, self.parts.get(form.name, 1))
+
+    def split(self, parts: Mapping[str, int]) -> "Graphs":
+        """Return the same graphs with frozen prefixes in parts, by name of the entry point."""
+        split = replace(self, parts=parts)
+        steps, constants = _share_constants([split.lower(form) for form in self.forms])
+        return replace(split, steps=steps, values={**self.values, **constants})
 
 
 def _as_stored(chosen: ChannelSlice, axes: tuple[int, ...] | None) -> StoredSlice:

@@ -145,7 +145,7 @@ def _with_overwrites(step: Step, overwritable: Mapping[str, tuple[int, ...]]) ->
     """Note at each call which of its tensors the result may be written over."""
     calls = []
     for call in step.calls:
-        if len(call.writes) != 1 or call.overwrites:
+        if len(call.writes) != 1 or call.overwrites or call.shifts:
             calls.append(call)
             continue
         # A tensor may be two operands: every way in which it is read counts.

@@ -1,0 +1,99 @@
+"""In how many parts the frozen prefix of each entry point takes its samples.
+
+Nothing of the prefix is kept but what the rest reads, so its peak shrinks with the samples that it
+takes at once. It is split where the prefix would set the size of the arena, into as few parts as
+bring it below what the rest needs anyway: small kernels run less well than large ones.
+"""
+
+from tvm import tirx
+
+from pock_tvm.compilation.graphs import Graphs
+from pock_tvm.compilation.plan import Plan
+from pock_tvm.relay_passes.share_kernels import share_kernels
+from pock_tvm.relay_passes.step import Step, blocks, live_bytes
+from pock_tvm.targets import TargetSpec
+
+LEAST_GAIN = 0.05
+"""Share of the arena that splitting has to save."""
+
+
+def plan_in_parts(
+    graphs: Graphs, spec: TargetSpec, samples: int, memory_budget: int | None
+) -> tuple[Graphs, dict[str, tirx.PrimFunc], Plan]:
+    """Plan the entry points, their prefixes in as many parts as that takes.
+
+    Args:
+        graphs: with every prefix in one part.
+        spec: machine by whose estimated times memory is bought.
+        samples: in a batch.
+        memory_budget: bytes of weights, optimizer state and transients together.
+
+    Returns:
+        The graphs with their prefixes split, their kernels, and the plan.
+
+    Raises:
+        MemoryBudgetError: the budget cannot be met.
+    """
+    steps, kernels = share_kernels(graphs.steps)
+    plan = Plan.make(steps, graphs, kernels, spec)
+    transients = None
+    if memory_budget is not None:
+        transients = memory_budget - plan.frozen_bytes - plan.state_bytes
+    parts = choose_parts(plan, samples, transients)
+    if parts:
+        graphs = graphs.split(parts)
+        steps, kernels = share_kernels(graphs.steps)
+    if parts or memory_budget is not None:
+        plan = Plan.make(steps, graphs, kernels, spec, memory_budget)
+    return graphs, kernels, plan
+
+
+def choose_parts(plan: Plan, samples: int, transients: int | None) -> dict[str, int]:
+    """Return the parts of each entry point whose prefix is to be split.
+
+    Args:
+        plan: with every prefix in one part.
+        samples: in a batch.
+        transients: bytes that a memory budget leaves for the arena.
+    """
+    arena = max(a.arena_bytes for a in plan.arenas.values())
+    prefixes = {step.name: _prefix_length(step) for step in plan.steps}
+    rest = max(max(live_bytes(s)[prefixes[s.name] :], default=0) for s in plan.steps)
+    wanted = rest if transients is None else min(rest, transients)
+    if arena <= wanted * (1 + LEAST_GAIN):
+        return {}
+    chosen = {}
+    for step in plan.steps:
+        peaks = {k: _peak(step, prefixes[step.name], k) for k in _divisors(samples)}
+        fitting = [k for k, peak in peaks.items() if peak <= wanted]
+        chosen[step.name] = fitting[0] if fitting else min(peaks, key=lambda k: (peaks[k], k))
+    return {name: parts for name, parts in chosen.items() if parts > 1}
+
+
+def _divisors(samples: int) -> list[int]:
+    return [k for k in range(1, samples + 1) if samples % k == 0]
+
+
+def _prefix_length(step: Step) -> int:
+    """Return how many calls run before the first that depends on what the step changes."""
+    changed = {name for call in step.calls for name in call.writes if not step.in_arena(name)}
+    for time, call in enumerate(step.calls):
+        if changed & {*call.reads, *call.writes}:
+            return time
+    return len(step.calls)
+
+
+def _peak(step: Step, length: int, parts: int) -> float:
+    """Estimate the peak of the prefix in parts: what only the prefix has shrinks."""
+    change = [0.0] * (length + 1)
+    public = {*step.inputs, *step.outputs}
+    for block in blocks(step):
+        if block.start < length:
+            stays = block.end >= length or public & {*block.tensors}
+            change[block.start] += block.size / (1 if stays else parts)
+            change[min(block.end + 1, length)] -= block.size / (1 if stays else parts)
+    total = peak = 0.0
+    for one in change[:length]:
+        total += one
+        peak = max(peak, total)
+    return peak
