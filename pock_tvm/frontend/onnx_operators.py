@@ -66,6 +66,10 @@ def convert(
             inputs = inputs[:2]  # exporters write a bias of zeros where a layer has none
         if node.op_type == "Conv" and inputs[0] is not None and inputs[1] is not None:
             attributes = _explicit_pads(attributes, inputs[0], inputs[1])
+        if node.op_type == "ConvTranspose" and "output_shape" in attributes:
+            attributes = _explicit_output(attributes, inputs[0], inputs[1])
+        if node.op_type == "RoiAlign" and attributes.get("mode", b"avg") != b"avg":
+            raise ValueError("maxima of regions; TVM computes them otherwise than the standard")
         converter = _TVM_CONVERTERS[node.op_type].get_converter(opset)
         result = converter(bb, onnx_frontend.onnx_input(inputs), attributes, [values, {}])
     return bb.normalize(result)
@@ -87,6 +91,31 @@ def _explicit_pads(attributes: dict[str, Any], x: relax.Expr, weight: relax.Expr
         large.append(total - total // 2)
     pads = [*small, *large] if mode == "SAME_UPPER" else [*large, *small]
     return {**attributes, "auto_pad": b"NOTSET", "pads": pads}
+
+
+def _explicit_output(
+    attributes: dict[str, Any], x: relax.Expr | None, weight: relax.Expr | None
+) -> dict[str, Any]:
+    """Write the output shape of a transposed convolution out as pads, which TVM passes over."""
+    assert x is not None
+    assert weight is not None
+    kernel = [int(n) for n in weight.ty.shape][2:]
+    axes = len(kernel)
+    none, ones = [0] * axes, [1] * axes
+    wanted = [int(n) for n in attributes["output_shape"]][-axes:]
+    strides, dilations = (attributes.get(k, ones) for k in ("strides", "dilations"))
+    extra = list(attributes.get("output_padding", none))
+    upper = attributes.get("auto_pad", b"NOTSET") == b"SAME_UPPER"
+    before, after = [], []
+    for k, n in enumerate([int(n) for n in x.ty.shape][2:]):
+        reach = strides[k] * (n - 1) + (kernel[k] - 1) * dilations[k] + 1
+        total = reach + extra[k] - wanted[k]
+        extra[k] += max(-total, 0)
+        small, large = max(total, 0) // 2, max(total, 0) - max(total, 0) // 2
+        before.append(small if upper else large)
+        after.append(large if upper else small)
+    rest = {k: v for k, v in attributes.items() if k not in ("output_shape", "auto_pad")}
+    return {**rest, "pads": [*before, *after], "output_padding": extra}
 
 
 def _operand(inputs: Operands, k: int) -> relax.Expr | None:

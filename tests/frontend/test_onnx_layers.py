@@ -52,6 +52,18 @@ NODES = [
     ),
     Node("conv-same-lower", "Conv", ((1, 2, 7), (3, 2, 4)), {"auto_pad": "SAME_LOWER"}),
     Node(
+        "conv-transpose-shape",
+        "ConvTranspose",
+        ((1, 1, 3, 3), (1, 2, 3, 3)),
+        {"strides": [3, 2], "output_shape": [10, 8]},
+    ),
+    Node(
+        "conv-transpose-cut",
+        "ConvTranspose",
+        ((1, 1, 3, 3), (1, 2, 3, 3)),
+        {"strides": [2, 2], "output_shape": [6, 5]},
+    ),
+    Node(
         "scatter-max",
         "ScatterElements",
         (*M, ints([0, 2, 1, 2], [2, 2, 0, 0]), (2, 4)),
