@@ -90,7 +90,9 @@ def prepare(
     graph, opset = model.graph, _opset(model)
     outputs = [o.name for o in graph.output]
     chosen = outputs[choose_output(name, outputs, output)]
-    if any(t.data_type == onnx.TensorProto.STRING for t in graph.initializer):
+    typed = [t.data_type for t in graph.initializer]
+    typed += [i.type.tensor_type.elem_type for i in graph.input]
+    if onnx.TensorProto.STRING in typed:
         raise UnsupportedModelError(
             f"{name} holds strings; only tensors of numbers can be compiled"
         )

@@ -13,7 +13,7 @@ import pock_tvm
 from pock_tvm.errors import BatchError, PockError, UnknownNameError, UnsupportedModelError
 from pock_tvm.frontend import load_model
 from pock_tvm.frontend.onnx_file import import_onnx, import_onnx_file
-from pock_tvm.relay_passes.rewrite import bindings_of
+from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to
 
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
 
@@ -296,3 +296,25 @@ def test_weights_beside_the_file_are_read_and_missed(tmp_path):
     (tmp_path / "net.bin").unlink()
     with pytest.raises(PockError, match=r"is damaged: .*net\.bin"):
         import_onnx_file(path, 2)
+
+
+def test_dropouts_are_kept_with_streams_of_their_own():
+    nodes = [
+        helper.make_node("Dropout", ["y", "ratio", "training"], ["z"]),
+        helper.make_node("Dropout", ["z"], ["out"]),
+    ]
+    numbers = {"ratio": np.array(0.25, "float32"), "training": np.array(True)}
+    imported = import_onnx(linear(nodes[0], nodes[1], weights=numbers), "net", 2)
+    calls = [b.value for b in bindings_of(imported.mod["main"])]
+    drops = [call for call in calls if is_call_to(call, "pock.dropout")]
+    assert [(d.attrs["p"], int(d.attrs["stream"])) for d in drops] == [(0.25, 0), (0.5, 1)]
+
+
+def test_strings_are_refused():
+    strings = model(
+        [helper.make_node("StringConcat", ["x", "x"], ["out"])],
+        [("x", TensorProto.STRING, ("n", 4))],
+        [("out", TensorProto.STRING, ("n", 4))],
+    )
+    with pytest.raises(UnsupportedModelError, match="net holds strings"):
+        import_onnx(strings, "net", 2)
