@@ -31,6 +31,7 @@ from pock_tvm.relay_passes.decompose_resize2d import DecomposeResize2d
 from pock_tvm.relay_passes.derive_backward import DeriveBackward
 from pock_tvm.relay_passes.eliminate_dropout import EliminateDropout
 from pock_tvm.relay_passes.fold_constants import FoldConstants
+from pock_tvm.relay_passes.fold_empty_tensors import FoldEmptyTensors
 from pock_tvm.relay_passes.fold_pad_into_conv2d import FoldPadIntoConv2d
 from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMatmul
 from pock_tvm.relay_passes.gradient_transforms import clipping_transform
@@ -196,6 +197,7 @@ def lower(samples: Sequence[str] = (), changing: Sequence[str] = (), parts: int 
     return Sequential(
         [
             SplitPrefix(samples, changing, parts),
+            FoldEmptyTensors(),
             FuseTransposeIntoMatmul(),
             relax.transform.DeadCodeElimination(),
             relax.transform.LegalizeOps(LOWERINGS, skip_ops=["relax.reshape"]),

@@ -3,7 +3,7 @@
 from tvm.relax import Call, Expr, Var
 from tvm.relax import op as R  # noqa: N812  the name that TVMScript gives the same operators
 
-from pock_tvm.relay_passes.vjp.broadcast import normal_axis, scalar, shape_of, sum_to_shape
+from pock_tvm.relay_passes.vjp.broadcast import normal_axis, reshape, scalar, shape_of, sum_to_shape
 from pock_tvm.relay_passes.vjp.registry import Cotangents, register_vjp
 
 _SELU_SCALE = 1.0507009873554804934193349852946
@@ -23,10 +23,10 @@ def prelu_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
 
     def alpha_bar() -> Expr:
         summed = sum_to_shape(ct * R.minimum(x, zero), shape, along)
-        return R.reshape(summed, shape_of(alpha))
+        return reshape(summed, shape_of(alpha))
 
     return (
-        lambda: R.where(R.greater(x, zero), ct, ct * R.reshape(alpha, along)),
+        lambda: R.where(R.greater(x, zero), ct, ct * reshape(alpha, along)),
         alpha_bar,
     )
 

@@ -1,14 +1,16 @@
 """Shapes that the rules need: static ones, and the way back over broadcast axes."""
 
 import math
+from collections.abc import Sequence
 
 from tvm import relax
-from tvm.ir import GenericConst
+from tvm.ir import GenericConst, Op
 from tvm.relax import Expr
-from tvm.relax.op import reshape
 from tvm.relax.op import sum as sum_axes
 
 Shape = tuple[int, ...]
+
+_RESHAPE = Op.get("relax.reshape")
 
 
 def shape_of(x: Expr) -> Shape:
@@ -19,6 +21,11 @@ def shape_of(x: Expr) -> Shape:
 def dtype_of(x: Expr) -> str:
     """Return the element type of a tensor that stands in the graph."""
     return str(x.ty.dtype)
+
+
+def reshape(x: Expr, shape: Sequence[int]) -> Expr:
+    """View ``x`` in another shape; ``relax.op.reshape`` takes an extent of 0 for "as it was"."""
+    return relax.Call(_RESHAPE, [x, relax.ShapeExpr(list(shape))])
 
 
 def scalar(value: float, like: Expr) -> GenericConst:

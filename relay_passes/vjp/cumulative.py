@@ -6,7 +6,7 @@ from tvm.relax import Call, Expr, Var
 from tvm.relax import op as R  # noqa: N812  the name that TVMScript gives the same operators
 
 from pock_tvm.relay_passes.operators.scan import suffix
-from pock_tvm.relay_passes.vjp.broadcast import normal_axes, normal_axis, shape_of
+from pock_tvm.relay_passes.vjp.broadcast import normal_axes, normal_axis, reshape, shape_of
 from pock_tvm.relay_passes.vjp.registry import Cotangents, register_vjp
 
 
@@ -19,7 +19,7 @@ def cumsum_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
 
     def x_bar() -> Expr:
         backwards = R.cumsum(R.flip(ct, at), at, exclusive=exclusive)
-        return R.reshape(R.flip(backwards, at), shape)
+        return reshape(R.flip(backwards, at), shape)
 
     return (x_bar,)
 
@@ -33,7 +33,7 @@ def cumprod_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     (x,) = call.args
     shape = shape_of(x)
     flat = call.attrs.axis is None
-    line = R.reshape(x, (math.prod(shape),)) if flat else x
+    line = reshape(x, (math.prod(shape),)) if flat else x
     rank = 1 if flat else len(shape)
     at = 0 if flat else normal_axis(int(call.attrs.axis), rank)
     extent = math.prod(shape) if flat else shape[at]
@@ -45,7 +45,7 @@ def cumprod_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
             pads[2 * at + 1] = 1
             g = R.strided_slice(R.nn.pad(ct, pads), [at], [1], [extent + 1])
         before = R.cumprod(line, at, exclusive=True)
-        return R.reshape(before * suffix(g, line, at), shape)
+        return reshape(before * suffix(g, line, at), shape)
 
     return (x_bar,)
 
@@ -62,12 +62,12 @@ def prod_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     count = math.prod(shape[axis] for axis in axes)
 
     def x_bar() -> Expr:
-        rows = R.reshape(R.permute_dims(x, order), (*lead, count))
+        rows = reshape(R.permute_dims(x, order), (*lead, count))
         last = len(lead)
         before = R.cumprod(rows, last, exclusive=True)
         behind = R.flip(R.cumprod(R.flip(rows, last), last, exclusive=True), last)
-        rows_bar = R.reshape(ct, (*lead, 1)) * before * behind
-        apart = R.reshape(rows_bar, [shape[axis] for axis in order])
+        rows_bar = reshape(ct, (*lead, 1)) * before * behind
+        apart = reshape(rows_bar, [shape[axis] for axis in order])
         return R.permute_dims(apart, sorted(range(len(shape)), key=order.__getitem__))
 
     return (x_bar,)

@@ -8,7 +8,7 @@ from tvm import relax
 from tvm.relax import Call, Expr, Var
 from tvm.relax import op as R  # noqa: N812  the name that TVMScript gives the same operators
 
-from pock_tvm.relay_passes.vjp.broadcast import Shape, dtype_of, shape_of, sum_to_shape
+from pock_tvm.relay_passes.vjp.broadcast import Shape, dtype_of, reshape, shape_of, sum_to_shape
 from pock_tvm.relay_passes.vjp.registry import Cotangents, operands, register_vjp
 
 
@@ -64,7 +64,7 @@ def _spread(
     aligned = tuple(
         extents[c] if new and c in have else 1 for c, new in zip(letters, first, strict=True)
     )
-    g = R.broadcast_to(R.reshape(g, aligned), full)
+    g = R.broadcast_to(reshape(g, aligned), full)
     if not all(first):
         places = np.indices(full)
         on_diagonal = np.ones(full, bool)

@@ -4,12 +4,12 @@ from tvm.relax import Call, Expr, Var
 from tvm.relax import op as R  # noqa: N812  the name that TVMScript gives the same operators
 
 from pock_tvm.relay_passes.operators.conv2d import Window, data_grad, weight_grad
-from pock_tvm.relay_passes.vjp.broadcast import Shape, shape_of, sum_to_shape
+from pock_tvm.relay_passes.vjp.broadcast import Shape, reshape, shape_of, sum_to_shape
 from pock_tvm.relay_passes.vjp.registry import Cotangents, register_vjp
 
 
 def _reshape(x: Expr, source: Shape, target: Shape) -> Expr:
-    return x if source == target else R.reshape(x, target)
+    return x if source == target else reshape(x, target)
 
 
 def _swap_last(x: Expr, rank: int) -> Expr:

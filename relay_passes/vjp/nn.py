@@ -4,7 +4,7 @@ from tvm.relax import Call, Expr, Var
 from tvm.relax import op as R  # noqa: N812  the name that TVMScript gives the same operators
 
 from pock_tvm.relay_passes.operators import cross_entropy, pool2d
-from pock_tvm.relay_passes.vjp.broadcast import normal_axes, scalar, shape_of
+from pock_tvm.relay_passes.vjp.broadcast import normal_axes, reshape, scalar, shape_of
 from pock_tvm.relay_passes.vjp.registry import Cotangents, register_vjp
 
 
@@ -42,7 +42,7 @@ def _along(scale: Expr, axes: list[int], rank: int) -> Expr:
     if axes == list(range(rank - len(axes), rank)):
         return scale
     extents = dict(zip(axes, shape_of(scale), strict=True))
-    return R.reshape(scale, [extents.get(axis, 1) for axis in range(rank)])
+    return reshape(scale, [extents.get(axis, 1) for axis in range(rank)])
 
 
 @register_vjp("relax.nn.layer_norm")
@@ -89,15 +89,15 @@ def group_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     reduced = [channel + 1, *(axis + (axis > channel) for axis in axes if axis != channel)]
     others = [axis for axis in range(len(shape)) if axis != channel]
     per_channel = [shape[channel] if axis == channel else 1 for axis in range(len(shape))]
-    normed, r = _normalize(R.reshape(x, apart), reduced, float(call.attrs.epsilon), x)
+    normed, r = _normalize(reshape(x, apart), reduced, float(call.attrs.epsilon), x)
 
     def x_bar() -> Expr:
-        g = ct * R.reshape(gamma, per_channel) if call.attrs.scale else ct
-        return R.reshape(_normalize_bar(R.reshape(g, apart), normed, r, reduced), shape)
+        g = ct * reshape(gamma, per_channel) if call.attrs.scale else ct
+        return reshape(_normalize_bar(reshape(g, apart), normed, r, reduced), shape)
 
     return (
         x_bar,
-        (lambda: R.sum(ct * R.reshape(normed, shape), axis=others)) if call.attrs.scale else None,
+        (lambda: R.sum(ct * reshape(normed, shape), axis=others)) if call.attrs.scale else None,
         (lambda: R.sum(ct, axis=others)) if call.attrs.center else None,
     )
 

@@ -8,6 +8,7 @@ from pock_tvm.relay_passes.vjp.broadcast import (
     count,
     dtype_of,
     normal_axes,
+    reshape,
     scalar,
     shape_of,
 )
@@ -25,7 +26,7 @@ def _reduced(call: Call) -> tuple[Expr, tuple[int, ...], Shape]:
 def _keep_axes(value: Expr, call: Call, kept: Shape) -> Expr:
     """Give a tensor of the output's shape its reduced axes back, where broadcasting needs them."""
     unneeded = call.attrs.keepdims or all(extent == 1 for extent in kept)
-    return value if unneeded else R.reshape(value, kept)
+    return value if unneeded else reshape(value, kept)
 
 
 @register_vjp("relax.sum")

@@ -12,6 +12,7 @@ from pock_tvm.relay_passes.vjp.broadcast import (
     Shape,
     dtype_of,
     normal_axes,
+    reshape,
     shape_of,
     sum_to_shape,
 )
@@ -54,7 +55,7 @@ def gather_nd_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
         lead = shape_of(indices)[:-1]
         for axis in reversed(range(batch)):
             shape = [lead[axis] if k == axis else 1 for k in range(len(lead) + 1)]
-            count = R.reshape(R.arange(0, lead[axis], 1, dtype_of(indices)), shape)
+            count = reshape(R.arange(0, lead[axis], 1, dtype_of(indices)), shape)
             places = R.concat([R.broadcast_to(count, (*lead, 1)), places], -1)
         return R.scatter_nd(_zeros(shape_of(x), ct), places, ct, "add")
 
@@ -184,20 +185,20 @@ def median_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     shape = shape_of(x)
     if call.attrs.axis is None:
         count = math.prod(shape)
-        flat = R.reshape(x, (count,))
+        flat = reshape(x, (count,))
 
         def x_bar() -> Expr:
             place = TupleGetItem(R.median(flat, [0], keepdims=True), 1)
-            line = R.scatter_elements(_zeros((count,), ct), place, R.reshape(ct, (1,)), 0)
-            return R.reshape(line, shape)
+            line = R.scatter_elements(_zeros((count,), ct), place, reshape(ct, (1,)), 0)
+            return reshape(line, shape)
 
         return (x_bar,)
     (axis,) = normal_axes(call.attrs.axis, len(shape))
     kept = [1 if k == axis else extent for k, extent in enumerate(shape)]
 
     def along_bar() -> Expr:
-        places = R.reshape(TupleGetItem(out, 1), kept)
-        updates = R.reshape(ct.fields[0], kept)
+        places = reshape(TupleGetItem(out, 1), kept)
+        updates = reshape(ct.fields[0], kept)
         return R.scatter_elements(_zeros(shape, ct.fields[0]), places, updates, axis)
 
     return (along_bar,)

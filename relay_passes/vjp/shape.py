@@ -11,7 +11,7 @@ from tvm.relax import Call, Expr, Var
 from tvm.relax import op as R  # noqa: N812  the name that TVMScript gives the same operators
 
 from pock_tvm.relay_passes.operators.scatter_add import scatter_add
-from pock_tvm.relay_passes.vjp.broadcast import Shape, normal_axis, shape_of, sum_to_shape
+from pock_tvm.relay_passes.vjp.broadcast import Shape, normal_axis, reshape, shape_of, sum_to_shape
 from pock_tvm.relay_passes.vjp.registry import Cotangents, operands, register_vjp
 
 
@@ -22,7 +22,7 @@ from pock_tvm.relay_passes.vjp.registry import Cotangents, operands, register_vj
 def reshape_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     """y has the elements of x in the same order: x̄ = ȳ in the shape of x."""
     shape = shape_of(call.args[0])
-    return (lambda: R.reshape(ct, shape),)
+    return (lambda: reshape(ct, shape),)
 
 
 @register_vjp("relax.permute_dims")
@@ -67,7 +67,7 @@ def stack_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     axis = normal_axis(int(call.attrs.axis or 0), len(shape_of(out)))
 
     def part_bar(i: int, shape: Shape) -> Expr:
-        return R.reshape(R.strided_slice(ct, [axis], [i], [i + 1]), shape)
+        return reshape(R.strided_slice(ct, [axis], [i], [i + 1]), shape)
 
     return tuple(partial(part_bar, i, shape_of(part)) for i, part in enumerate(operands(call)))
 
@@ -116,7 +116,7 @@ def _unslice(y: Expr, shape: Shape, sliced: Shape, slices: dict[int, tuple[int, 
             apart = [*extents[: axis + 1], 1, *extents[axis + 1 :]]
             zeros = [0] * (2 * axis + 2) + [0, stride - 1] + [0] * (2 * (len(shape) - axis - 1))
             extents[axis] *= stride
-            y = R.reshape(R.nn.pad(R.reshape(y, apart), zeros), extents)
+            y = reshape(R.nn.pad(reshape(y, apart), zeros), extents)
         spare = shape[axis] - first - extents[axis]
         if spare < 0:
             extents[axis] += spare
@@ -168,7 +168,7 @@ def repeat_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     axis = call.attrs.axis
     at = len(shape) - 1 if axis is None else normal_axis(int(axis), len(shape))
     apart = (*shape[: at + 1], n, *shape[at + 1 :])
-    return (lambda: R.sum(R.reshape(ct, apart), axis=[at + 1]),)
+    return (lambda: R.sum(reshape(ct, apart), axis=[at + 1]),)
 
 
 @register_vjp("relax.tile")
@@ -182,7 +182,7 @@ def tile_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     extents = [1] * (rank - len(shape)) + list(shape)
     apart = [n for pair in zip(repeats, extents, strict=True) for n in pair]
     copies = list(range(0, 2 * rank, 2))
-    return (lambda: R.reshape(R.sum(R.reshape(ct, apart), axis=copies), shape),)
+    return (lambda: reshape(R.sum(reshape(ct, apart), axis=copies), shape),)
 
 
 @register_vjp("relax.meshgrid")
@@ -195,7 +195,7 @@ def meshgrid_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
 
     def line_bar(k: int) -> Expr:
         others = [axis for axis in axes if axis != k]
-        return R.reshape(R.sum(ct.fields[k], axis=others), shape_of(lines[k]))
+        return reshape(R.sum(ct.fields[k], axis=others), shape_of(lines[k]))
 
     return tuple(partial(line_bar, k) for k in axes)
 

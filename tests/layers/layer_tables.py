@@ -19,6 +19,7 @@ from pock_tvm.frontend.torch_export import import_program
 from pock_tvm.relay_passes import pipeline
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.derive_backward import DeriveBackward
+from pock_tvm.relay_passes.fold_empty_tensors import FoldEmptyTensors
 from pock_tvm.relay_passes.operators import LOWERINGS
 
 Shape = tuple[int, ...]
@@ -128,7 +129,7 @@ def _compile_and_run(table: nn.Module, batch_norm: Statistics) -> Mapping[str, n
     trainable = [n for n in model.parameters if n not in model.buffers]
     axes = {str(n): tuple(map(int, a)) for n, a in mod["main"].attrs["stored_axes"].items()}
     extra = len(mod["main"].ret_ty.fields) if batch_norm == "train" else 1
-    mod = DeriveBackward(trainable)(mod)
+    mod = FoldEmptyTensors()(DeriveBackward(trainable)(mod))
     legal = tvm.relax.transform.LegalizeOps(LOWERINGS)(mod)
     target = tvm.target.Target({"kind": "llvm", "opt-level": 0})
     vm = tvm.relax.VirtualMachine(tvm.compile(legal, target=target), tvm.cpu())
