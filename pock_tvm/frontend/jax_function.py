@@ -9,7 +9,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.interpreters import mlir
 from jax.tree_util import tree_flatten_with_path
+from jaxlib.mlir.dialects import stablehlo
 from tvm import IRModule, relax
 
 from pock_tvm.errors import BatchError, UnsupportedModelError
@@ -21,6 +23,16 @@ from pock_tvm.relay_passes.rewrite import bindings_of
 
 _STATISTICS = "batch_stats."
 """The collection in which Flax keeps running statistics."""
+
+
+def _keep_stop_gradient() -> None:
+    """Let JAX lower ``stop_gradient`` to a barrier, of the same values, instead of to nothing."""
+    (equation,) = jax.make_jaxpr(jax.lax.stop_gradient)(1.0).eqns
+
+    def lower(_context: Any, x: Any) -> Any:
+        return stablehlo.OptimizationBarrierOp([x]).results
+
+    mlir.register_lowering(equation.primitive, lower)
 
 
 def import_jax(
@@ -59,6 +71,7 @@ def import_jax(
         return list(leaves.values())
 
     leaves = {_path(path): np.asarray(x) for path, x in tree_flatten_with_path(parameters)[0]}
+    _keep_stop_gradient()
     try:
         lowered = jax.jit(one, keep_unused=True).lower(parameters, *inputs)
         module = lowered.compiler_ir("stablehlo")

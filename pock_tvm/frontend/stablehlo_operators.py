@@ -14,6 +14,8 @@ from jaxlib.mlir.dialects import stablehlo
 from tvm import relax
 from tvm.relax import op
 
+from pock_tvm.relay_passes.operators.stop_gradient import stop_gradient
+
 
 @dataclass(frozen=True)
 class Splat:
@@ -344,6 +346,8 @@ RULES: dict[str, Rule] = {
     "stablehlo.gather": _gather,
     "stablehlo.iota": _iota,
     "stablehlo.maximum": _maximum,
+    # What JAX's ``stop_gradient`` is lowered to: see jax_function.
+    "stablehlo.optimization_barrier": lambda node, xs: stop_gradient(whole(xs[0])),
     "stablehlo.pad": _pad,
     "stablehlo.reduce": _reduce,
     "stablehlo.reduce_window": _pool,

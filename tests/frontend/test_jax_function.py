@@ -10,8 +10,22 @@ import pock_tvm
 from pock_tvm.errors import PockError, UnsupportedModelError
 from pock_tvm.frontend import load_model
 from pock_tvm.frontend.jax_function import import_jax
+from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to
 
 BATCH = small_jax_net.BATCH
+
+
+def test_gradients_stop_where_jax_stops_them():
+    def apply(p, x):
+        y = x @ p["w"]
+        return y * jax.lax.stop_gradient(jnp.tanh(y))
+
+    example = (np.zeros((2, 3), "float32"),)
+    model = import_jax(apply, {"w": np.eye(3, dtype="float32")}, example, 2, "net")
+    bindings = list(bindings_of(model.mod["main"]))
+    (barrier,) = [b.value for b in bindings if is_call_to(b.value, "pock.stop_gradient")]
+    (bent,) = [b.var for b in bindings if is_call_to(b.value, "relax.tanh")]
+    assert barrier.args[0].same_as(bent)
 
 
 @pytest.fixture(scope="module")
