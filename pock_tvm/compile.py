@@ -16,6 +16,7 @@ from pock_tvm.compilation.clipping_price import clipping_bytes
 from pock_tvm.compilation.describe import describe
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.inventory import parameters_of
+from pock_tvm.compilation.kernels import compile_kernels
 from pock_tvm.compilation.lora_factors import with_factors
 from pock_tvm.compilation.plan import Plan
 from pock_tvm.compilation.prefix import plan_in_parts
@@ -23,10 +24,8 @@ from pock_tvm.errors import PockError, UnsupportedModelError
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import Loss, make_loss
 from pock_tvm.optimizers import Optimizer, make_optimizer
-from pock_tvm.relay_passes.build_object import build_objects
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.eliminate_dropout import count_dropouts
-from pock_tvm.schedules import schedule_kernel
 from pock_tvm.targets import TargetSpec, get_target
 from pock_tvm.update import UpdateScheme, head_names, learnable_names, parse_update, resolve
 
@@ -115,6 +114,7 @@ def compile(
     accumulate: int = 1,
     keep_gradients: bool = False,
     executable: bool | None = None,
+    cache: bool = True,
     progress: Progress | None = None,
 ) -> CompiledModel:
     """Compile ``model`` to a training artifact in the folder ``output``.
@@ -138,6 +138,8 @@ def compile(
             times as large, its memory that of one batch and a copy of the gradients.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
         executable: link the standalone program too; by default only for other machines.
+        cache: take kernels that were compiled before from the user's cache, and leave new ones
+            there; see ``compilation/kernel_cache.py``.
         progress: called as stages go by.
 
     Raises:
@@ -185,16 +187,8 @@ def compile(
     )
     tell("plan", 0, 1)
     graphs, kernels, plan = plan_in_parts(graphs, spec, model.batch, memory_budget)
-    tell("schedule", 0, len(kernels))
-    scheduled = {}
-    for name, kernel in kernels.items():
-        scheduled[name] = schedule_kernel(kernel, spec)
-        tell("schedule", len(scheduled), len(kernels))
-    tell("build", 0, len(kernels))
     offsets = {step.name: plan.offsets_of(step) for step in plan.steps}
-    built = build_objects(
-        plan.steps, offsets, scheduled, spec, lambda done: tell("build", done, len(kernels))
-    )
+    built = compile_kernels(plan.steps, offsets, kernels, spec, tell, cache=cache)
     asked = {**scheme.describe(), "tensors": chosen.describe()}
     description = describe(
         model,

@@ -8,7 +8,7 @@ the runtime provides (parallel launch, workspace). Kernels and entry points are 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tvm
@@ -28,11 +28,22 @@ KERNELS_PER_OBJECT = 8
 
 
 @dataclass(frozen=True)
+class CompiledKernel:
+    """One kernel as an object file."""
+
+    machine_code: bytes
+    workspace_bytes: int
+    """Upper bound of what one thread takes from the workspace while it runs."""
+
+
+@dataclass(frozen=True)
 class BuiltObjects:
     """Machine code, and the workspace its kernels ask for."""
 
     objects: tuple[bytes, ...]
     workspace_bytes_per_thread: int
+    compiled: Mapping[str, CompiledKernel] = field(default_factory=dict)
+    """The kernels that were compiled, where each got an object of its own."""
 
 
 def build_objects(
@@ -41,35 +52,47 @@ def build_objects(
     kernels: Mapping[str, tirx.PrimFunc],
     spec: TargetSpec,
     tell: Callable[[int], None] = lambda done: None,
+    *,
+    known: Mapping[str, CompiledKernel] | None = None,
 ) -> BuiltObjects:
     """Compile scheduled ``kernels`` and the entry point of each step.
 
     Args:
-        steps: entry points, their calls naming ``kernels``.
+        steps: entry points, their calls naming ``kernels`` and ``known`` ones.
         offsets: by step name, the offset of every tensor in its region.
         kernels: scheduled kernels by name.
         spec: machine to compile for.
         tell: called with the number of kernels compiled so far.
+        known: kernels that have been compiled before; where this is given, each of ``kernels`` gets
+            an object of its own, to be known the next time. That takes LLVM a half longer.
     """
     steps = list(steps)
     target = spec.build()
     target = target.with_host(target)
-    lowered, workspace = _lower(kernels, _kernels_called_in_place(steps, offsets), target)
-    chunks = [
-        lowered[i : i + KERNELS_PER_OBJECT] for i in range(0, len(lowered), KERNELS_PER_OBJECT)
-    ]
+    lowered = _lower(kernels, kernels_called_in_place(steps, offsets), target)
+    workspaces = [_workspace_bytes(func) for func in lowered]
+    size = KERNELS_PER_OBJECT if known is None else 1
+    chunks = [lowered[i : i + size] for i in range(0, len(lowered), size)]
     objects = [_compile([_entry(step, offsets[step.name], target) for step in steps], target)]
     with ThreadPoolExecutor() as pool:
         for done, machine_code in enumerate(pool.map(lambda c: _compile(c, target), chunks), 1):
             objects.append(machine_code)
-            tell(min(done * KERNELS_PER_OBJECT, len(lowered)))
-    return BuiltObjects(tuple(objects), workspace)
+            tell(min(done * size, len(lowered)))
+    compiled = {}
+    if known is not None:
+        rows = zip(kernels, objects[1:], workspaces, strict=True)
+        compiled = {name: CompiledKernel(code, count) for name, code, count in rows}
+        every = {**compiled, **known}
+        # By name, so that what was known before makes no difference.
+        objects[1:] = [every[name].machine_code for name in sorted(every)]
+        workspaces = [kernel.workspace_bytes for kernel in every.values()]
+    return BuiltObjects(tuple(objects), max(workspaces, default=0), compiled)
 
 
 def _lower(
     kernels: Mapping[str, tirx.PrimFunc], in_place: set[str], target: tvm.target.Target
-) -> tuple[list[tirx.PrimFunc], int]:
-    """Return the kernels over raw pointers, and the most workspace that one of them asks for."""
+) -> list[tirx.PrimFunc]:
+    """Return the kernels over raw pointers."""
     functions = {}
     for name, kernel in kernels.items():
         func = kernel.with_attr("global_symbol", kernel_symbol(name))
@@ -79,8 +102,7 @@ def _lower(
     # After scheduling, whose rules judge a kernel's cost by the calls in it.
     mod = ExpandTranscendentals()(mod)  # type: ignore[operator]  # the decorator adds __call__
     mod = lower_kernels()(mod)
-    out = [mod[name] for name in kernels]
-    return out, max((_workspace_bytes(func) for func in out), default=0)
+    return [mod[name] for name in kernels]
 
 
 def _entry(step: Step, offsets: Mapping[str, int], target: tvm.target.Target) -> tirx.PrimFunc:
@@ -99,7 +121,7 @@ def _compile(functions: Iterable[tirx.PrimFunc], target: tvm.target.Target) -> b
         return path.read_bytes()
 
 
-def _kernels_called_in_place(
+def kernels_called_in_place(
     steps: Iterable[Step], offsets: Mapping[str, Mapping[str, int]]
 ) -> set[str]:
     """Return the kernels that write where they read, in one of their calls at least."""

@@ -11,6 +11,7 @@ part of the graph is built and run once.
 import tvm
 from tvm import relax
 from tvm.ir import GenericConst
+from tvm.target import Target
 
 from pock_tvm.relay_passes.rewrite import bindings_of, rewrite_main, static_shape, substitute
 
@@ -75,7 +76,8 @@ def _run(
                 env[binding.var] = bb.emit(substitute(binding.value, env))
             result = bb.emit_output(relax.Tuple([env[v] for v in frontier]))
         bb.emit_func_output(result)
-    executable = tvm.compile(bb.get(), target="llvm")
+    # It runs once: what LLVM's level 3, which TVM takes unasked, would save costs more to compile.
+    executable = tvm.compile(bb.get(), target=Target({"kind": "llvm", "opt-level": 0}))
     outputs = relax.VirtualMachine(executable, tvm.cpu())["main"]()
     return {
         # Without the dtype, relax.const makes float32 of float64.

@@ -1,9 +1,16 @@
-"""Merge the kernels of several entry points: equal ones once, under short names."""
+"""Merge the kernels of several entry points: equal ones once, under short names.
 
+A name ends in a part of the kernel's hash: the same kernel has the same name in every artifact, in
+profiles that are to be compared, and in the cache of compiled kernels.
+"""
+
+import hashlib
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+import tvm
 import tvm_ffi
 from tvm import tirx
 
@@ -25,12 +32,36 @@ def share_kernels(
         for name, func in one.kernels.items():
             key = tvm_ffi.StructuralKey(func.without_attr("global_symbol"))
             if key not in shared:
-                shared[key] = f"{_short(name)}_{len(kernels)}"
+                digest = hashlib.sha256(kernel_text(func).encode()).hexdigest()
+                short = f"{_short(name)}_{digest[:8]}"
+                shared[key] = f"{short}{digest[8:]}" if short in kernels else short
                 kernels[shared[key]] = func
             renamed[name] = shared[key]
         calls = (replace(c, kernel=renamed[c.kernel]) for c in one.step.calls)
         steps.append(replace(one.step, calls=tuple(calls)))
     return steps, kernels
+
+
+def kernel_text(func: tirx.PrimFunc) -> str:
+    """Return all of a kernel but its name and those of its variables.
+
+    They say where in a graph a kernel stood, which makes no difference to its code.
+    """
+    document = json.loads(tvm.ir.save_json(func.without_attr("global_symbol")))
+    nodes = document["nodes"]
+    names: set[int] = set()
+    others: set[int] = set()
+    for node in nodes:
+        data = node.get("data")
+        if node["type"] == "ir.Var":
+            names.add(data["name"])
+            data = {key: value for key, value in data.items() if key != "name"}
+        fields = data.values() if isinstance(data, dict) else data
+        if isinstance(fields, Iterable):
+            others.update(value for value in fields if isinstance(value, int))
+    for index in names - others:  # a text that something else reads as well has to stay
+        nodes[index]["data"] = ""
+    return json.dumps(document, sort_keys=True)
 
 
 def _short(name: str) -> str:

@@ -5,6 +5,14 @@ import pytest
 import small_net
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kernel_cache(tmp_path_factory):
+    """A cache of the session's own: many tests compile the same kernels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POCK_CACHE", str(tmp_path_factory.mktemp("kernels")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_artifact(tmp_path_factory):
     """The small net, compiled for this machine with SGD; tests only read it."""

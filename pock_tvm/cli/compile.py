@@ -122,6 +122,12 @@ T = TypeVar("T")
     help="Link the standalone pock_train too. Default: only for other machines.",
 )
 @click.option(
+    "--cache/--no-cache",
+    default=True,
+    help="Take kernels that were compiled before from ~/.cache/pock_tvm, or from the folder that"
+    " POCK_CACHE names (off: none), and leave new ones there.",
+)
+@click.option(
     "--keep-gradients", is_flag=True, hidden=True, help="Keep `gradient.NAME` in the arena."
 )
 @json_option
@@ -248,6 +254,7 @@ def compile_reference(
     accumulate: int,
     dropout: bool,
     keep_gradients: bool,
+    cache: bool,
     progress: ProgressLine,
     **optimizer_options: Any,
 ) -> "CompiledModel":
@@ -285,6 +292,7 @@ def compile_reference(
         memory_budget=memory_budget,
         keep_gradients=keep_gradients,
         executable=executable,
+        cache=cache,
         progress=progress,
     )
 

@@ -1,0 +1,145 @@
+"""Compiled kernels of earlier compilations, by what they were compiled from.
+
+A kernel's key is the SHA-256 of all that decides its machine code: the kernel before it is
+scheduled, its name, whether it writes where it reads, the target, the versions of TVM and LLVM, and
+our own sources of passes, schedules and targets. Whatever changes is another key; nothing in the
+cache is ever out of date.
+
+The folder is ``$POCK_CACHE``, or else ``pock_tvm`` in the user's cache folder; ``POCK_CACHE=off``
+goes without. A file is written beside its place and renamed, so several compilations may share the
+folder, and it carries its own hash: one that was damaged is compiled again.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import tvm
+from tvm import tirx
+
+import pock_tvm
+from pock_tvm.relay_passes.build_object import CompiledKernel
+from pock_tvm.relay_passes.share_kernels import kernel_text
+from pock_tvm.targets import TargetSpec
+
+VARIABLE = "POCK_CACHE"
+MOST_BYTES = 1 << 30
+"""What the folder may hold; the files that were read longest ago go first."""
+
+_LAYERS = ("relay_passes", "schedules", "targets")
+_SHA_BYTES, _COUNT_BYTES = 32, 8
+
+
+class KernelCache:
+    """The kernels for one target in a folder of the user."""
+
+    def __init__(self, folder: Path, spec: TargetSpec) -> None:
+        self.folder = folder
+        self._about = json.dumps(
+            {
+                "spec": asdict(spec),
+                "target": str(spec.build()),
+                "tvm": tvm.__version__,
+                "llvm": tvm.target.codegen.llvm_version_major(),
+                "sources": _sources_sha256(),
+            },
+            sort_keys=True,
+            default=str,
+        )
+
+    @classmethod
+    def of_user(cls, spec: TargetSpec) -> "KernelCache | None":
+        """Return the user's cache; None where it is off, or the folder is not the user's alone."""
+        chosen = os.environ.get(VARIABLE, "")
+        if chosen == "off":
+            return None
+        home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        folder = Path(chosen) if chosen else Path(home) / "pock_tvm"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = folder.stat()
+        except OSError:
+            return None
+        # The code in it will run: nobody else may have put it there.
+        if found.st_uid != os.getuid() or found.st_mode & 0o022:
+            return None
+        return cls(folder, spec)
+
+    def key(self, name: str, kernel: tirx.PrimFunc, *, in_place: bool) -> str:
+        """Return the key of a kernel as it comes from the graph."""
+        parts = (self._about, name, str(in_place), kernel_text(kernel))
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def find(self, key: str) -> CompiledKernel | None:
+        """Return a kernel; None where it is not there, or damaged."""
+        path = self._path(key)
+        try:
+            raw = path.read_bytes()
+        except OSError:
+            return None
+        digest, content = raw[:_SHA_BYTES], raw[_SHA_BYTES:]
+        if len(content) <= _COUNT_BYTES or _digest(key, content) != digest:
+            return None
+        with contextlib.suppress(OSError):  # somebody made room meanwhile
+            os.utime(path)
+        return CompiledKernel(
+            machine_code=content[_COUNT_BYTES:],
+            workspace_bytes=int.from_bytes(content[:_COUNT_BYTES], "little"),
+        )
+
+    def keep(self, key: str, kernel: CompiledKernel) -> None:
+        """Write a kernel; a folder that cannot be written is no reason to fail."""
+        content = kernel.workspace_bytes.to_bytes(_COUNT_BYTES, "little") + kernel.machine_code
+        path = self._path(key)
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            handle, fresh = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(_digest(key, content) + content)
+                Path(fresh).replace(path)
+            except BaseException:
+                Path(fresh).unlink(missing_ok=True)
+                raise
+        except OSError:
+            return
+
+    def make_room(self, most_bytes: int = MOST_BYTES) -> None:
+        """Delete what was read longest ago, until the rest fits."""
+        found = []
+        for path in self.folder.glob("*/*"):
+            try:
+                about = path.stat()
+            except OSError:
+                continue  # gone already
+            found.append((about.st_mtime, about.st_size, path))
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found, key=lambda row: row[0]):
+            if total <= most_bytes:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / key[2:]
+
+
+def _digest(key: str, content: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + content).digest()
+
+
+@functools.cache
+def _sources_sha256() -> str:
+    """Hash our own sources of whatever turns a kernel into machine code."""
+    digest = hashlib.sha256()
+    root = Path(pock_tvm.__file__).resolve().parent
+    for layer in _LAYERS:
+        for path in sorted((root / layer).resolve().rglob("*.py")):
+            digest.update(f"{layer} {path.relative_to((root / layer).resolve())}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
