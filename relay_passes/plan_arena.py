@@ -3,10 +3,13 @@
 Best fit: take the tensors in some order; put each into the smallest gap, among those already placed
 that live at the same time, in which it fits, else behind them. Several orders are tried (largest
 first, longest-lived first, …) and the smallest arena kept; packing by decreasing size is the usual
-choice for static memory planning (Pisarchyk & Lee 2020, arXiv:2001.03288). The lower bound is the
-largest live set of the order of calls. Tensors that are written one over the other are one block.
+choice for static memory planning (Pisarchyk & Lee 2020, arXiv:2001.03288). Where the best of them
+stays above the lower bound, the largest live set of the order of calls, a local search goes on from
+it: the block that sticks out takes an earlier turn, again and again. Tensors that are written one
+over the other are one block.
 """
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +24,12 @@ class ArenaPlan:
     arena_bytes: int
     lower_bound_bytes: int
 
+
+SEARCH_ROUNDS = 200
+"""Placements that the local search tries; MobileNetV2's 400 blocks take about 20 ms each."""
+
+WORSE_ACCEPTED = 0.4
+"""Share of the placements that are gone on from although they are larger."""
 
 _ORDERS: tuple[Callable[[Block], tuple[int, ...]], ...] = (
     lambda b: (-b.size, b.start),
@@ -44,21 +53,42 @@ def plan_arena(step: Step, fixed: Mapping[str, int] | None = None) -> ArenaPlan:
         for other, start in pinned.items():
             apart = offset >= start + other.size or start >= offset + block.size
             assert block is other or apart or not block.meets(other), (block, other)
-    plans = [_place(needed, pinned, order) for order in _ORDERS]
-    offsets = min(plans, key=_extent)
+    free, bound = [b for b in needed if b not in pinned], peak_live_bytes(step)
+    orders = [sorted(free, key=key) for key in _ORDERS]
+    plans = [_place(order, pinned) for order in orders]
+    best = min(range(len(plans)), key=lambda i: _extent(plans[i]))
+    offsets = _search(orders[best], plans[best], pinned, bound)
     by_tensor = {name: offset for block, offset in offsets.items() for name in block.tensors}
-    return ArenaPlan(by_tensor, _extent(offsets), peak_live_bytes(step))
+    return ArenaPlan(by_tensor, _extent(offsets), bound)
+
+
+def _search(
+    order: list[Block], offsets: dict[Block, int], pinned: Mapping[Block, int], bound: int
+) -> dict[Block, int]:
+    """Return the best placement found from ``order`` on; the same one in every run."""
+    chance, best = random.Random(0), offsets
+    for _ in range(SEARCH_ROUNDS):
+        if not order or _extent(best) <= bound:
+            break
+        highest = max(order, key=lambda b: offsets[b] + b.size)
+        turn = order.index(highest)
+        changed = [*order[:turn], *order[turn + 1 :]]
+        changed.insert(chance.randrange(turn) if turn else 0, highest)
+        candidate = _place(changed, pinned)
+        if _extent(candidate) <= _extent(offsets) or chance.random() < WORSE_ACCEPTED:
+            order, offsets = changed, candidate
+        if _extent(candidate) < _extent(best):
+            best = candidate
+    return best
 
 
 def _extent(offsets: Mapping[Block, int]) -> int:
     return max((offset + block.size for block, offset in offsets.items()), default=0)
 
 
-def _place(
-    needed: list[Block], pinned: Mapping[Block, int], order: Callable[[Block], tuple[int, ...]]
-) -> dict[Block, int]:
+def _place(order: list[Block], pinned: Mapping[Block, int]) -> dict[Block, int]:
     offsets = dict(pinned)
-    for block in sorted((b for b in needed if b not in pinned), key=order):
+    for block in order:
         taken = sorted(
             (offset, offset + other.size) for other, offset in offsets.items() if other.meets(block)
         )

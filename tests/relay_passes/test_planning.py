@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from pock_tvm.relay_passes import plan_arena as plan_arena_module
 from pock_tvm.relay_passes.plan_arena import plan_arena
 from pock_tvm.relay_passes.reorder_for_memory import dependencies, reorder_for_memory
 from pock_tvm.relay_passes.step import (
@@ -155,3 +156,20 @@ def test_what_reads_weights_alone_comes_right_before_its_reader() -> None:
     )
     names = [c.kernel for c in reorder_for_memory(step).calls]
     assert names == ["forward", "more", "grad", "slice", "update"]
+
+
+def test_the_search_closes_a_gap_that_every_order_leaves() -> None:
+    """Blocks of which best fit, in each of its orders, needs more than are ever live at once."""
+    lives = {"a": (5, 4, 4), "b": (4, 1, 2), "c": (2, 5, 5), "d": (5, 2, 4)}
+    lives |= {"e": (4, 3, 4), "f": (4, 0, 3), "g": (4, 1, 1), "h": (3, 3, 3)}
+    tensors = {n: Tensor(n, (64 * size,), "uint8") for n, (size, _, _) in lives.items()}
+    calls = []
+    for time in range(6):
+        at = [n for n, (_, start, end) in lives.items() if start <= time <= end]
+        made = tuple(n for n in at if lives[n][1] == time)
+        calls.append(KernelCall("k", tuple(n for n in at if n not in made), made))
+    step = Step("s", tensors, tuple(calls), (), ())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan_arena_module, "SEARCH_ROUNDS", 0)
+        assert plan_arena(step).arena_bytes > peak_live_bytes(step)
+    assert plan_arena(step).arena_bytes == peak_live_bytes(step)
