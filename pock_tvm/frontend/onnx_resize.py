@@ -1,7 +1,7 @@
 """ONNX's Resize and Upsample of any rank: a resampling along each axis.
 
-TVM's converter takes positions from the sizes where a file gives scales, drops antialiasing, and
-makes kernels without a derivative of one and of three axes.
+TVM's converter takes positions from the sizes where a file gives scales, passes antialiasing over,
+and makes kernels without a derivative of one and of three axes. Antialiasing is refused.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,6 @@ from tvm.relax import Expr
 from pock_tvm.relay_passes.interpolation import (
     ROUNDINGS,
     Tables,
-    antialiased,
     cubic,
     linear,
     nearest,
@@ -60,9 +59,7 @@ def _tables(attrs: Mapping[str, Any], n: int, m: int, scale: float, coordinates:
     exclude = bool(attrs.get("exclude_outside", 0))
     a = float(attrs.get("cubic_coeff_a", -0.75))
     if attrs.get("antialias", 0):
-        if coordinates != "half_pixel" or (mode == "cubic" and a != -0.5):
-            raise ValueError(f"antialiasing with coordinates {coordinates!r}, coefficient {a}")
-        return antialiased(n, m, 1 / scale, cubic_filter=mode == "cubic")
+        raise ValueError("antialiasing; export the model without it")
     positions = _positions(coordinates, n, m, scale)
     if mode == "linear":
         return linear(positions, n)
