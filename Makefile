@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test slow check clean distclean
+.PHONY: help demo test slow zoo check clean distclean
 
 help:
 	@echo 'make demo       pre-train, shift, fine-tune: the whole story on handwritten digits'
 	@echo 'make test       the tests that take minutes'
-	@echo 'make slow       the full-size ones'
+	@echo 'make slow       the full-size ones that .ci/run runs'
+	@echo 'make zoo        a step of every model of the zoo at full size; half an hour'
 	@echo 'make check      ruff, mypy, import-linter'
 	@echo 'make clean      remove what was built; make distclean: .venv too'
 
@@ -23,6 +24,9 @@ test: $(INSTALLED)
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m slow
+
+zoo: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m zoo --log-cli-level=info
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

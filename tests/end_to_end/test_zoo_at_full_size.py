@@ -1,7 +1,7 @@
 """Every model of the zoo at full size: the loss and each gradient of one step against PyTorch.
 
 The step is the one that users run, its gradients read off what plain SGD did to the weights. The
-figures: pytest -m slow tests/end_to_end/test_zoo_at_full_size.py --log-cli-level=info
+figures: pytest -m zoo tests/end_to_end/test_zoo_at_full_size.py --log-cli-level=info
 """
 
 import gc
@@ -16,7 +16,7 @@ import pock_tvm
 from pock_tvm import Trainer
 from pock_tvm.frontend.zoo import ZOO
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.zoo
 log = logging.getLogger(__name__)
 RATE = 2.0**20
 """So large that a weight after the step is all gradient: rounding costs 2⁻²⁴ of either."""
