@@ -19,8 +19,9 @@ help:
 demo: $(INSTALLED)
 	$(BIN)/python -m examples.handwriting
 
+# A file's tests share what they compile, so a file stays on one worker.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m slow
