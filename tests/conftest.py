@@ -1,8 +1,14 @@
 """What several folders of tests share: one small compiled model and data that it can learn."""
 
+import os
+
 import numpy as np
 import pytest
 import small_net
+
+# TVM's own pool, on which the tests run single kernels, pins the main thread to the first core and
+# with it all that is started later; to be set before TVM is loaded.
+os.environ.setdefault("TVM_BIND_THREADS", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)
