@@ -173,7 +173,8 @@ class Graphs:
         """Return the same graphs with frozen prefixes in parts, by name of the entry point."""
         split = replace(self, parts=parts)
         steps, constants = _share_constants([split.lower(form) for form in self.forms])
-        return replace(split, steps=steps, values={**self.values, **constants})
+        weights = {n: v for n, v in self.values.items() if n in self.regions}  # no old constants
+        return replace(split, steps=steps, values={**weights, **constants})
 
 
 def _as_stored(chosen: ChannelSlice, axes: tuple[int, ...] | None) -> StoredSlice:
