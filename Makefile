@@ -12,7 +12,7 @@ help:
 	@echo 'make demo       pre-train, shift, fine-tune: the whole story on handwritten digits'
 	@echo 'make test       the tests that take minutes'
 	@echo 'make slow       the full-size ones that .ci/run runs'
-	@echo 'make zoo        a step of every model of the zoo at full size; half an hour'
+	@echo 'make zoo        a step of every model of the zoo at full size; long'
 	@echo 'make check      ruff, mypy, import-linter'
 	@echo 'make clean      remove what was built; make distclean: .venv too'
 

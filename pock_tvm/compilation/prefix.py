@@ -2,7 +2,7 @@
 
 Nothing of the prefix is kept but what the rest reads, so its peak shrinks with the samples that it
 takes at once. It is split where the prefix would set the size of the arena, into as few parts as
-bring it below what the rest needs anyway: small kernels run less well than large ones.
+bring it below what the rest needs anyway: every part adds a call of each of its kernels.
 """
 
 from tvm import tirx
