@@ -63,7 +63,12 @@ def record_bytes(tensors: Iterable[TensorSpec]) -> int:
     return sum(tensor.nbytes // tensor.shape[0] for tensor in tensors)
 
 
-def c_tables(description: ArtifactDescription, artifact_id: str, weights: WeightsFile) -> str:
+def c_tables(
+    description: ArtifactDescription,
+    artifact_id: str,
+    weights: WeightsFile,
+    cpu_features: Iterable[str],
+) -> str:
     """Return the text of ``pock_artifact.c``."""
     header = checkpoint_header(description, weights.frozen_sha256)
     start = file_start(header)[: 8 + len(header)]
@@ -85,6 +90,7 @@ const pock_artifact_table pock_artifact = {{
     .id = {_string(artifact_id)},
     .model = {_string(description.model)},
     .target = {_string(description.target)},
+    .cpu_features = {_string("".join(f"{name} " for name in cpu_features))},
     .frozen_bytes = {regions.frozen_bytes},
     .state_bytes = {regions.state_bytes},
     .trainable_bytes = {regions.trainable_bytes},

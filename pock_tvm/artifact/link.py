@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 RUNTIME = Path(__file__).resolve().parent.parent / "runtime"
 
 LIBRARY_SOURCES = (
+    "pock_start.c",
+    "pock_errors.c",
     "pock_runtime.c",
+    "pock_machine.c",
+    "pock_cores.c",
     "pock_threads.c",
     "pock_workspace.c",
     "pock_files.c",
@@ -51,7 +55,7 @@ def link_library(
     triple = re.sub(
         r"-linux-(?:musl|gnu)([a-z]*)(?:\.[\d.]+)?$", rf"-linux-gnu\1.{_GLIBC}", zig_target
     )
-    options = [option for option in zig_options if option != "-static"]
+    options = [option for option in _portable(zig_options, triple) if option != "-static"]
     shared = ["-shared", "-fPIC", "-Wl,-Bsymbolic,-z,defs", f"-Wl,--version-script={exports}"]
     sources = [RUNTIME / name for name in LIBRARY_SOURCES]
     try:
@@ -67,7 +71,12 @@ def link_executable(
     triple = re.sub(r"-linux-gnu([a-z]*)(?:\.[\d.]+)?$", r"-linux-musl\1", zig_target)
     static = ["-static"] if "-linux-" in triple and "-static" not in zig_options else []
     sources = [RUNTIME / name for name in EXECUTABLE_SOURCES]
-    _zig_cc([*zig_options, *static, "-s"], triple, [*sources, tables, object_file], output)
+    _zig_cc(
+        [*_portable(zig_options, triple), *static, "-s"],
+        triple,
+        [*sources, tables, object_file],
+        output,
+    )
 
 
 def link_profiler(artifact: Path, calls: Path, output: Path, spec: "TargetSpec") -> None:
@@ -77,6 +86,15 @@ def link_profiler(artifact: Path, calls: Path, output: Path, spec: "TargetSpec")
     vectors = ["-O3", "-ffp-contract=fast", f"-DPOCK_VECTOR_BYTES={spec.vector_bits // 8}"]
     machine = list(spec.zig_options) or ["-mcpu=native"]
     _zig_cc([*machine, *vectors], spec.zig_target, inputs, output)
+
+
+def _portable(zig_options: Sequence[str], triple: str) -> list[str]:
+    """Leave the cpu out: the runtime and the C library run on one that lacks what kernels need.
+
+    That is how ``pock_check_machine`` gets to say so. Other architectures have no such baseline.
+    """
+    baseline = triple.startswith(("x86_64-linux", "aarch64-linux"))
+    return [word for word in zig_options if not (baseline and word.startswith("-mcpu="))]
 
 
 def _zig_cc(options: list[str], triple: str, inputs: list[Path], output: Path) -> None:

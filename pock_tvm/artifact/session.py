@@ -15,6 +15,9 @@ from pock_tvm.errors import ArtifactError, BatchError, DivergedError, PockError
 _ERRORS: dict[int, type[PockError]] = {2: BatchError, 4: DivergedError, 5: ArtifactError}
 """By the codes of pock.h; the others have no class of their own."""
 
+_ABI = 2
+"""``POCK_ABI`` of the pock.h that the structures below follow."""
+
 _NUMPY_NAMES = {"bfloat16": "uint16"}
 """numpy has no bfloat16: the bits are handed out."""
 
@@ -26,6 +29,26 @@ class Progress(ctypes.Structure):
         ("step", ctypes.c_uint64),
         ("cursor", ctypes.c_uint64),
         ("seed", ctypes.c_uint64),
+    )
+
+
+class Setup(ctypes.Structure):
+    """``pock_setup`` of pock.h: what a session is started with."""
+
+    _fields_ = (
+        ("abi", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
+        ("affinity", ctypes.c_int32),
+        ("trust_weights", ctypes.c_int32),
+        ("session_bytes", ctypes.c_size_t),
+        ("frozen", ctypes.c_void_p),
+        ("frozen_bytes", ctypes.c_size_t),
+        ("state", ctypes.c_void_p),
+        ("state_bytes", ctypes.c_size_t),
+        ("arena", ctypes.c_void_p),
+        ("arena_bytes", ctypes.c_size_t),
+        ("log", ctypes.c_void_p),
+        ("log_context", ctypes.c_void_p),
     )
 
 
@@ -51,9 +74,18 @@ class Session:
             )
         ]
         self._session, state, arena = (memory.ctypes.data for memory in self._memory)
+        setup = Setup(
+            abi=_ABI,
+            threads=threads,
+            trust_weights=1,  # load_artifact has compared their SHA-256 already
+            session_bytes=self._memory[0].nbytes,
+            state=state,
+            state_bytes=self._memory[1].nbytes,
+            arena=arena,
+            arena_bytes=self._memory[2].nbytes,
+        )
         weights = os.fsencode(artifact.weights)
-        # load_artifact has compared the SHA-256 of the weights already
-        self._check(self._library.pock_open(self._session, weights, state, arena, threads, 0))
+        self._check(self._library.pock_open(self._session, weights, ctypes.byref(setup)))
         self._open = True
 
     @property
@@ -163,7 +195,7 @@ def _load_library(path: Path) -> ctypes.CDLL:
         "pock_session_bytes": (ctypes.c_size_t, []),
         "pock_state_bytes": (ctypes.c_size_t, []),
         "pock_arena_bytes": (ctypes.c_size_t, [number]),
-        "pock_open": (number, [pointer, text, pointer, pointer, number, number]),
+        "pock_open": (number, [pointer, text, pointer]),
         "pock_shutdown": (None, [pointer]),
         "pock_set_threads": (number, [pointer, number]),
         "pock_train_step": (number, [pointer, ctypes.c_float, pointer]),

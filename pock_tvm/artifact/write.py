@@ -67,7 +67,7 @@ def write_artifact(
         features = machine.required_features(description.target, description.tvm_options)
         body = manifest.describe(description, features)
         artifact_id = manifest.canonical_sha256({**body, "weights_sha256": weights.sha256})
-        _write_sources(folder / "runtime", c_tables(description, artifact_id, weights))
+        _write_sources(folder / "runtime", c_tables(description, artifact_id, weights, features))
         linked = (folder / "step.o", folder / "runtime" / "pock_artifact.c")
         if library:
             link.link_library(*linked, folder / "libpock_model.so", *place)

@@ -22,7 +22,7 @@
 
 const void *pock_map_file(const char *path, size_t *bytes) {
   struct stat status;
-  int file = open(path, O_RDONLY | O_CLOEXEC);
+  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not make it wait */
   if (file < 0) return NULL;
   void *mapping = MAP_FAILED;
   if (!fstat(file, &status)) {
@@ -82,28 +82,29 @@ static int check_weights(pock_session *session, const char *path, const void *ma
   return POCK_OK;
 }
 
-int pock_open(pock_session *session, const char *weights, void *state, void *arena, int threads, int verify) {
-  memset(session, 0, sizeof *session);
-  pock_error_clear(session);
+int pock_open(pock_session *session, const char *weights, const pock_setup *setup) {
+  int code = pock_begin(session, setup);
+  if (code) return code;
+  if (!weights) return pock_fail(session, POCK_ERROR_ARGUMENT, "the weights file has no name: it is NULL");
   size_t bytes = 0;
   const unsigned char *mapping = pock_map_file(weights, &bytes);
   if (!mapping) return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", weights, strerror(errno));
-  int code = check_weights(session, weights, mapping, bytes, verify);
-  if (!code) {
-    const unsigned char *frozen = mapping + pock_artifact.weights_data_offset;
-    code = pock_init(session, frozen, state, arena, threads);
-    if (!code) {
-      session->mapping = (void *)(uintptr_t)mapping;
-      session->mapping_bytes = bytes;
-      uint64_t trainable = pock_artifact.trainable_bytes;
-      copy_mapping(state, frozen + pock_artifact.frozen_bytes, trainable);
-      if (pock_artifact.state_bytes > trainable)
-        memset((unsigned char *)state + trainable, 0, pock_artifact.state_bytes - trainable);
-      return POCK_OK;
-    }
+  const unsigned char *frozen = mapping + pock_artifact.weights_data_offset;
+  code = check_weights(session, weights, mapping, bytes, !setup->trust_weights);
+  if (!code) code = pock_start(session, setup, frozen);
+  if (code) {
+    pock_unmap_file(mapping, bytes);
+    return code;
   }
-  pock_unmap_file(mapping, bytes);
-  return code;
+  session->mapping = (void *)(uintptr_t)mapping;
+  session->mapping_bytes = bytes;
+  uint64_t trainable = pock_artifact.trainable_bytes;
+  copy_mapping(session->state, frozen + pock_artifact.frozen_bytes, trainable);
+  if (pock_artifact.state_bytes > trainable)
+    memset(session->state + trainable, 0, pock_artifact.state_bytes - trainable);
+  pock_say(session, POCK_LOG_INFO, "%s for %s: %d threads, weights from %s", pock_artifact.model, pock_artifact.target,
+           session->threads, weights);
+  return POCK_OK;
 }
 
 /* ---- the start of a checkpoint ---- */
@@ -261,12 +262,13 @@ static void sync_folder_of(const char *path) {
 }
 
 int pock_checkpoint_save(pock_session *session, const char *path) {
-  pock_error_clear(session);
-  if (!session->arena) return pock_fail(session, POCK_ERROR_ARGUMENT, "the session is closed");
+  int code = pock_ready(session);
+  if (code) return code;
+  if (!path) return pock_fail(session, POCK_ERROR_ARGUMENT, "the checkpoint has no name: it is NULL");
   char fresh[PATH_BYTES];
   if (snprintf(fresh, sizeof fresh, "%s.partial", path) >= (int)sizeof fresh)
     return pock_fail(session, POCK_ERROR_FILE, "the path of the checkpoint is too long");
-  int code = check_state_finite(session);
+  code = check_state_finite(session);
   if (code) return code;
   int file = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file < 0) return pock_fail(session, POCK_ERROR_FILE, "cannot create %s: %s", fresh, strerror(errno));
@@ -279,6 +281,7 @@ int pock_checkpoint_save(pock_session *session, const char *path) {
                      strerror(why));
   }
   sync_folder_of(path);
+  pock_say(session, POCK_LOG_INFO, "saved step %llu as %s", (unsigned long long)session->progress.step, path);
   return POCK_OK;
 }
 
@@ -361,11 +364,14 @@ static int load_from(pock_session *session, const char *path, int file) {
 }
 
 int pock_checkpoint_load(pock_session *session, const char *path) {
-  pock_error_clear(session);
-  if (!session->arena) return pock_fail(session, POCK_ERROR_ARGUMENT, "the session is closed");
-  int file = open(path, O_RDONLY | O_CLOEXEC);
+  int code = pock_ready(session);
+  if (code) return code;
+  if (!path) return pock_fail(session, POCK_ERROR_ARGUMENT, "the checkpoint has no name: it is NULL");
+  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0) return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
-  int code = load_from(session, path, file);
+  code = load_from(session, path, file);
   close(file);
+  if (!code)
+    pock_say(session, POCK_LOG_INFO, "goes on from step %llu of %s", (unsigned long long)session->progress.step, path);
   return code;
 }

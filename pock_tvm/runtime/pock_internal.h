@@ -33,7 +33,6 @@ enum {
   POCK_COUNTER,
   POCK_ACCUMULATOR
 };
-enum { POCK_FLOAT16, POCK_BFLOAT16, POCK_FLOAT32, POCK_FLOAT64, POCK_INT32, POCK_INT64, POCK_OTHER };
 enum { POCK_TRAIN_STEP, POCK_EVALUATE, POCK_PREDICT, POCK_ACCUMULATE, POCK_ENTRIES };
 
 typedef struct {
@@ -52,6 +51,7 @@ typedef struct {
 
 typedef struct {
   const char *id, *model, *target;
+  const char *cpu_features; /* that the kernels may use, by Linux' names, a space after each */
   uint64_t frozen_bytes, state_bytes, trainable_bytes, arena_bytes, workspace_bytes_per_thread;
   uint64_t batch;
   uint64_t accumulate;  /* micro-batches in an optimizer step */
@@ -73,6 +73,35 @@ typedef struct {
 
 extern const pock_artifact_table pock_artifact;
 
+/* ---- the machine ---- */
+
+#define POCK_MAX_CORES 256
+
+typedef struct {
+  uint64_t bits[POCK_MAX_CORES / 64];
+} pock_core_set;
+
+typedef struct {
+  int number;
+  uint64_t speed; /* in a unit that all cores of a machine share; 0 where nothing is known */
+} pock_core;
+
+/* Compare what the kernels need with what this processor has. */
+int pock_check_machine(pock_session *session);
+
+/* Fill `cores` with those that are allowed, fastest first, and return how many; `root` is /sys but for tests. */
+int pock_rank_cores(const char *root, const pock_core_set *allowed, pock_core cores[POCK_MAX_CORES]);
+
+/* How many from the start of the ranking are at least half as fast as the first. */
+int pock_fast_cores(const pock_core *cores, int count);
+
+/* Decide where each thread of the session shall run; leaves nothing pinned by itself. */
+void pock_place_threads(pock_session *session, const char *root, int affinity);
+
+/* Of the calling thread; -1 where the system has no such thing. */
+int pock_get_cores(pock_core_set *set);
+int pock_set_cores(const pock_core_set *set);
+
 /* ---- threads and their workspaces ---- */
 
 typedef struct {
@@ -88,6 +117,8 @@ typedef struct {
   uint64_t used;
   int index;
   int inside; /* runs a task: a launch from here is nested and stays serial */
+  int placed; /* runs on `cores` only */
+  pock_core_set cores;
 } pock_worker;
 
 /* The worker that this thread is, or NULL outside of a call. initial-exec: glibc would otherwise allocate the
@@ -115,6 +146,11 @@ struct pock_session {
   atomic_int job_error;
   int stopping, locks, spins;
 
+  pthread_t starter;          /* the thread that started the session, and */
+  pock_core_set starter_cores; /* where it ran before */
+
+  pock_log log;
+  void *log_context;
   atomic_flag error_taken; /* the first of several failing threads writes the message */
   char error[512];
 };
@@ -127,6 +163,19 @@ void pock_workspace_reset(pock_session *session);
 
 void pock_error_clear(pock_session *session);
 int pock_fail(pock_session *session, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void pock_say(pock_session *session, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* An error of a call that has no session to keep it: pock_last_error(NULL) tells. The message is a constant. */
+int pock_fail_without_session(int code, const char *message);
+
+/* The start of every call: forget the last error, refuse a session that is missing or closed. */
+int pock_ready(pock_session *session);
+
+/* The start of pock_init and pock_open: an empty session on a machine that can run the kernels. */
+int pock_begin(pock_session *session, const pock_setup *setup);
+
+/* The rest of it: check the regions, place and start the threads. */
+int pock_start(pock_session *session, const pock_setup *setup, const void *frozen);
 
 /* ---- files ---- */
 

@@ -311,7 +311,7 @@ int main(int count, char **words) {
   int code = read_options(count, words, &o);
   if (code) return code;
   if (!strcmp(command, "train") && (!o.steps || !o.has_rate)) return misused("--steps and --lr are needed", "");
-  if (!o.threads) o.threads = sysconf(_SC_NPROCESSORS_ONLN);
+  if (!o.threads) o.threads = pock_suggested_threads();
   int threads = o.threads > POCK_MAX_THREADS ? POCK_MAX_THREADS : (int)o.threads;
   pock_session *session = fresh_memory(pock_session_bytes());
   void *state = fresh_memory(pock_state_bytes()), *arena = fresh_memory(pock_arena_bytes(threads));
@@ -320,7 +320,10 @@ int main(int count, char **words) {
             pock_state_bytes() + pock_arena_bytes(threads));
     return 1;
   }
-  if (pock_open(session, o.weights, state, arena, threads, 1)) return fail(session);
+  pock_setup setup = {.abi = POCK_ABI, .threads = threads, .session_bytes = pock_session_bytes()};
+  setup.state = state, setup.state_bytes = pock_state_bytes();
+  setup.arena = arena, setup.arena_bytes = pock_arena_bytes(threads);
+  if (pock_open(session, o.weights, &setup)) return fail(session);
   code = run(session, command, &o);
   pock_shutdown(session);
   return code;

@@ -113,7 +113,10 @@ int main(int argc, char **argv) {
   if (steps < 1) steps = 1;
   pock_session *session = aligned(pock_session_bytes());
   void *state = aligned(pock_state_bytes()), *arena = aligned(pock_arena_bytes(threads < 1 ? 1 : threads));
-  if (pock_open(session, argv[1], state, arena, threads, 1)) {
+  pock_setup setup = {.abi = POCK_ABI, .threads = threads, .session_bytes = pock_session_bytes()};
+  setup.state = state, setup.state_bytes = pock_state_bytes();
+  setup.arena = arena, setup.arena_bytes = pock_arena_bytes(threads < 1 ? 1 : threads);
+  if (pock_open(session, argv[1], &setup)) {
     fprintf(stderr, "pock_profile: %s\n", pock_last_error(session));
     return 1;
   }

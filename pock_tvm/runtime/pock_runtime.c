@@ -1,110 +1,10 @@
-/* Sessions: start and stop, the entry points, tensors by name, errors. */
+/* What a session does: the entry points, tensors by name, progress. */
 #include "pock_internal.h"
 
 #include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 static const char *const entry_names[POCK_ENTRIES] = {"train_step", "evaluate", "predict", "accumulate"};
-
-const char *pock_artifact_id(void) { return pock_artifact.id; }
-size_t pock_session_bytes(void) { return sizeof(pock_session); }
-size_t pock_frozen_bytes(void) { return pock_artifact.frozen_bytes; }
-size_t pock_state_bytes(void) { return pock_artifact.state_bytes; }
-
-size_t pock_arena_bytes(int threads) {
-  if (threads < 1) threads = 1;
-  return pock_artifact.arena_bytes + (size_t)threads * pock_artifact.workspace_bytes_per_thread;
-}
-
-/* ---- errors ---- */
-
-const char *pock_last_error(const pock_session *session) { return session->error; }
-
-void pock_error_clear(pock_session *session) {
-  session->error[0] = 0;
-  atomic_flag_clear(&session->error_taken);
-}
-
-int pock_fail(pock_session *session, int code, const char *format, ...) {
-  if (!atomic_flag_test_and_set(&session->error_taken)) {
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(session->error, sizeof session->error, format, arguments);
-    va_end(arguments);
-  }
-  return code;
-}
-
-/* Kernels report failed assertions through these two names of TVM's FFI; hidden, so that a TVM in the same process
- * keeps its own. */
-void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message);
-void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
-  if (pock_current) pock_fail(pock_current->session, POCK_ERROR_KERNEL, "%s: %s", kind, message);
-}
-
-void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count);
-void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count) {
-  char message[384];
-  size_t used = 0;
-  message[0] = 0;
-  for (int32_t i = 0; i < count && used < sizeof message - 1; i++) {
-    if (!parts[i]) continue;
-    int wrote = snprintf(message + used, sizeof message - used, "%s", parts[i]);
-    if (wrote > 0) used += (size_t)wrote;
-  }
-  TVMFFIErrorSetRaisedFromCStr(kind, message);
-}
-
-/* ---- start and stop ---- */
-
-static int misaligned(const void *pointer, uint64_t bytes) {
-  return bytes && (!pointer || (uintptr_t)pointer % POCK_ALIGNMENT);
-}
-
-int pock_init(pock_session *session, const void *frozen, void *state, void *arena, int threads) {
-  memset(session, 0, sizeof *session);
-  pock_error_clear(session);
-  if (threads < 1 || threads > POCK_MAX_THREADS)
-    return pock_fail(session, POCK_ERROR_ARGUMENT, "%d threads asked for; 1 to %d work", threads, POCK_MAX_THREADS);
-  if (misaligned(frozen, pock_artifact.frozen_bytes) || misaligned(state, pock_artifact.state_bytes) ||
-      misaligned(arena, pock_arena_bytes(threads)))
-    return pock_fail(session, POCK_ERROR_ARGUMENT, "a region is missing or not aligned to %d bytes", POCK_ALIGNMENT);
-  session->frozen = (unsigned char *)(uintptr_t)frozen; /* entry points take void *, but never write here */
-  session->state = state;
-  session->arena = arena;
-  session->max_threads = threads;
-  for (int i = 0; i < threads; i++) {
-    session->workers[i].session = session;
-    session->workers[i].index = i;
-    session->workers[i].workspace =
-        session->arena + pock_artifact.arena_bytes + (size_t)i * pock_artifact.workspace_bytes_per_thread;
-  }
-  int code = pock_threads_start(session, threads);
-  if (code) session->frozen = session->state = session->arena = NULL;
-  return code;
-}
-
-void pock_shutdown(pock_session *session) {
-  pock_threads_stop(session);
-  pock_unmap_file(session->mapping, session->mapping_bytes);
-  session->mapping = NULL;
-  session->frozen = session->state = session->arena = NULL;
-}
-
-int pock_set_threads(pock_session *session, int threads) {
-  pock_error_clear(session);
-  if (threads < 1 || threads > session->max_threads)
-    return pock_fail(session, POCK_ERROR_ARGUMENT, "%d threads asked for; the session was started with %d", threads,
-                     session->max_threads);
-  if (threads == session->threads) return POCK_OK;
-  pock_threads_stop(session);
-  return pock_threads_start(session, threads);
-}
-
-void pock_get_progress(const pock_session *session, pock_progress *progress) { *progress = session->progress; }
-void pock_set_progress(pock_session *session, const pock_progress *progress) { session->progress = *progress; }
 
 /* ---- tensors ---- */
 
@@ -113,15 +13,68 @@ static unsigned char *address(const pock_session *session, const pock_tensor_row
   return bases[row->region] + row->offset;
 }
 
+static const pock_tensor_row *find_row(const char *name) {
+  for (uint32_t i = 0; i < pock_artifact.tensor_count; i++)
+    if (!strcmp(pock_artifact.tensors[i].name, name)) return &pock_artifact.tensors[i];
+  return NULL;
+}
+
 void *pock_tensor(pock_session *session, const char *name, size_t *bytes) {
-  if (!session->arena) return NULL;
-  for (uint32_t i = 0; i < pock_artifact.tensor_count; i++) {
-    const pock_tensor_row *row = &pock_artifact.tensors[i];
-    if (strcmp(row->name, name)) continue;
-    if (bytes) *bytes = (size_t)row->bytes;
+  const pock_tensor_row *row = session && session->arena && name ? find_row(name) : NULL;
+  if (!row) return NULL;
+  if (bytes) *bytes = (size_t)row->bytes;
+  return address(session, row);
+}
+
+/* Find the tensor of a copy of `bytes` bytes; NULL, and the error is written. */
+static unsigned char *whole_tensor(pock_session *session, const char *name, const void *other, size_t bytes, int write) {
+  const pock_tensor_row *row = name ? find_row(name) : NULL;
+  const char *shown = name ? name : "(null)";
+  if (!row) {
+    pock_fail(session, POCK_ERROR_ARGUMENT, "the artifact has no tensor %s", shown);
+  } else if (bytes != row->bytes || (bytes && !other)) {
+    pock_fail(session, POCK_ERROR_ARGUMENT, "%s has %llu bytes, not %llu", shown, (unsigned long long)row->bytes,
+              (unsigned long long)(other ? bytes : 0));
+  } else if (write && row->region == POCK_FROZEN) {
+    pock_fail(session, POCK_ERROR_ARGUMENT, "%s is frozen and cannot be written", shown);
+  } else {
     return address(session, row);
   }
   return NULL;
+}
+
+int pock_read_tensor(pock_session *session, const char *name, void *to, size_t bytes) {
+  int code = pock_ready(session);
+  if (code) return code;
+  const unsigned char *from = whole_tensor(session, name, to, bytes, 0);
+  if (!from) return POCK_ERROR_ARGUMENT;
+  if (bytes) memcpy(to, from, bytes);
+  return POCK_OK;
+}
+
+int pock_write_tensor(pock_session *session, const char *name, const void *from, size_t bytes) {
+  int code = pock_ready(session);
+  if (code) return code;
+  unsigned char *to = whole_tensor(session, name, from, bytes, 1);
+  if (!to) return POCK_ERROR_ARGUMENT;
+  if (bytes) memcpy(to, from, bytes);
+  return POCK_OK;
+}
+
+int pock_tensor_count(void) { return (int)pock_artifact.tensor_count; }
+
+int pock_describe_tensor(pock_session *session, int number, pock_tensor_about *about) {
+  int code = pock_ready(session);
+  if (code) return code;
+  if (number < 0 || (uint32_t)number >= pock_artifact.tensor_count || !about)
+    return pock_fail(session, POCK_ERROR_ARGUMENT, "there is no tensor %d; the artifact has %d", number,
+                     pock_tensor_count());
+  const pock_tensor_row *row = &pock_artifact.tensors[number];
+  about->name = row->name;
+  about->bytes = (size_t)row->bytes;
+  about->dtype = row->dtype;
+  about->writable = row->region != POCK_FROZEN;
+  return POCK_OK;
 }
 
 /* Kernels index memory by token ids and labels without looking: nothing out of range may reach them. */
@@ -155,8 +108,8 @@ static void copy_out(const pock_session *session, int32_t index, void *to, size_
 
 static int call_entry(pock_session *session, int which) {
   const pock_entry_row *entry = &pock_artifact.entries[which];
-  pock_error_clear(session);
-  if (!session->arena) return pock_fail(session, POCK_ERROR_ARGUMENT, "the session is closed");
+  int ready = pock_ready(session);
+  if (ready) return ready;
   if (!entry->call)
     return pock_fail(session, POCK_ERROR_ARGUMENT, "the artifact was compiled without %s", entry_names[which]);
   for (uint32_t i = 0; i < pock_artifact.tensor_count; i++) {
@@ -178,7 +131,7 @@ int pock_micro_batches(void) { return (int)pock_artifact.accumulate; }
 int pock_waiting(const pock_session *session) {
   const pock_tensor_row *row = row_at(pock_artifact.accumulated);
   int32_t count = 0;
-  if (row && session->state) memcpy(&count, address(session, row), sizeof count);
+  if (row && session && session->state) memcpy(&count, address(session, row), sizeof count);
   return count;
 }
 
@@ -210,7 +163,7 @@ int pock_accumulate(pock_session *session, float *loss) {
 int pock_train_step(pock_session *session, float learning_rate, float *loss) {
   const pock_entry_row *entry = &pock_artifact.entries[POCK_TRAIN_STEP];
   const pock_tensor_row *rate = row_at(entry->learning_rate);
-  if (rate && session->arena) memcpy(address(session, rate), &learning_rate, sizeof learning_rate);
+  if (rate && session && session->arena) memcpy(address(session, rate), &learning_rate, sizeof learning_rate);
   int code = call_entry(session, POCK_TRAIN_STEP);
   if (code) return code;
   float value = 0;
@@ -232,3 +185,6 @@ int pock_evaluate(pock_session *session, float *loss, int32_t *correct) {
 }
 
 int pock_predict(pock_session *session) { return call_entry(session, POCK_PREDICT); }
+
+void pock_get_progress(const pock_session *session, pock_progress *progress) { *progress = session->progress; }
+void pock_set_progress(pock_session *session, const pock_progress *progress) { session->progress = *progress; }

@@ -62,6 +62,8 @@ static void *work(void *argument) {
   pock_session *session = worker->session;
   unsigned seen = 0;
   pock_current = worker;
+  if (worker->placed && pock_set_cores(&worker->cores))
+    pock_say(session, POCK_LOG_WARNING, "the system refused thread %d its cores", worker->index + 1);
   for (;;) {
     seen = await_launch(session, seen);
     if (session->stopping) return NULL;

@@ -70,7 +70,10 @@ int main(int count, char **words) {
   int threads = 4;
   pock_session *session = aligned_alloc(64, (pock_session_bytes() + 63) / 64 * 64);
   void *state = aligned_alloc(64, pock_state_bytes()), *arena = aligned_alloc(64, pock_arena_bytes(threads));
-  if (pock_open(session, words[1], state, arena, threads, 1)) return fprintf(stderr, "%s\n", pock_last_error(session)), 2;
+  pock_setup setup = {.abi = POCK_ABI, .threads = threads, .session_bytes = pock_session_bytes()};
+  setup.state = state, setup.state_bytes = pock_state_bytes();
+  setup.arena = arena, setup.arena_bytes = pock_arena_bytes(threads);
+  if (pock_open(session, words[1], &setup)) return fprintf(stderr, "%s\n", pock_last_error(session)), 2;
   if (close_the_roads()) return fprintf(stderr, "no seccomp: %s\n", strerror(errno)), 77;
   allocations = 0;
   int code = train(session, words[2]);

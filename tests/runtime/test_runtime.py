@@ -119,12 +119,14 @@ COMPILERS = {
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("name", EXECUTABLE_SOURCES)
-def test_the_runtime_compiles_without_a_warning(compiler, name, tmp_path):
+def test_the_runtime_compiles_without_a_warning(compiler, tmp_path):
     command = COMPILERS[compiler]
     if not shutil.which(command[0]):
         pytest.skip(f"needs {command[0]}")
-    build(*command, *WARNINGS, "-O2", "-c", RUNTIME / name, "-o", tmp_path / "out.o")
+    files = [RUNTIME / name for name in EXECUTABLE_SOURCES]
+    done = call(*command, *WARNINGS, "-O2", "-c", *files, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
 
 
 def test_the_header_is_c_plus_plus_too(tmp_path):
