@@ -13,6 +13,28 @@ _LEVELS = {
 }
 """Features of the psABI levels, by the kernel's names for them."""
 
+_V82 = ("asimdhp", "asimdrdm", "atomics", "fphp")
+_DOT_PRODUCT = (*_V82, "asimddp")
+_ARM_CORES = {
+    **dict.fromkeys(("cortex-a55", "cortex-a75", "cortex-a76", "cortex-a77"), _DOT_PRODUCT),
+    **dict.fromkeys(("cortex-a78", "cortex-a78ae", "cortex-x1", "neoverse-n1"), _DOT_PRODUCT),
+    "carmel": _V82,
+}
+"""What code for these cores may use beyond Armv8.0 (their TRMs; Carmel has no dot product)."""
+
+_ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {
+    "+neon": {"arm": ("neon",), "armv7a": ("neon",), "armv7": ("neon",)},
+    "+vfp4": {"arm": ("vfpv4",), "armv7a": ("vfpv4",), "armv7": ("vfpv4",)},
+    "+dotprod": {"aarch64": ("asimddp",)},
+    "+fullfp16": {"aarch64": ("asimdhp", "fphp")},
+    "+lse": {"aarch64": ("atomics",)},
+    "+i8mm": {"aarch64": ("i8mm",)},
+    "+bf16": {"aarch64": ("bf16",)},
+    "+sve": {"aarch64": ("sve",)},
+    "+v": {"riscv64": ("v",)},
+}
+"""LLVM's attributes, by architecture."""
+
 _RELEVANT = ("avx", "avx2", "avx512", "avx_", "bmi", "f16c", "fma", "amx", "asimd", "sve", "i8mm")
 """A host build may use whatever LLVM finds; these are the families that its kernels do use."""
 
@@ -29,7 +51,13 @@ def required_features(target: str, tvm_options: Mapping[str, Any]) -> tuple[str,
     if target == "host":
         found = (name for name in _present() if name.startswith(_RELEVANT))
         return tuple(sorted(found))
-    return _LEVELS.get(str(tvm_options.get("mcpu")), ())
+    core, machine = str(tvm_options.get("mcpu")), architecture(tvm_options)
+    wanted = {*_LEVELS.get(core, ())}
+    if machine in ("aarch64", "arm64"):
+        wanted.update(_ARM_CORES.get(core, ()))
+    for attribute in tvm_options.get("mattr") or ():
+        wanted.update(_ATTRIBUTES.get(attribute, {}).get(machine, ()))
+    return tuple(sorted(wanted))
 
 
 def why_not_here(tvm_options: Mapping[str, Any], cpu_features: list[str]) -> str | None:

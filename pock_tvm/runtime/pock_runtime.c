@@ -32,9 +32,11 @@ static unsigned char *whole_tensor(pock_session *session, const char *name, cons
   const char *shown = name ? name : "(null)";
   if (!row) {
     pock_fail(session, POCK_ERROR_ARGUMENT, "the artifact has no tensor %s", shown);
-  } else if (bytes != row->bytes || (bytes && !other)) {
+  } else if (bytes != row->bytes) {
     pock_fail(session, POCK_ERROR_ARGUMENT, "%s has %llu bytes, not %llu", shown, (unsigned long long)row->bytes,
-              (unsigned long long)(other ? bytes : 0));
+              (unsigned long long)bytes);
+  } else if (bytes && !other) {
+    pock_fail(session, POCK_ERROR_ARGUMENT, "%s cannot be copied to or from NULL", shown);
   } else if (write && row->region == POCK_FROZEN) {
     pock_fail(session, POCK_ERROR_ARGUMENT, "%s is frozen and cannot be written", shown);
   } else {

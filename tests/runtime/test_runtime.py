@@ -3,17 +3,15 @@
 import platform
 import shutil
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import fake
 import pytest
+from building import HERE, RUNTIME, call, sources
 
 from pock_tvm.artifact.dataset_file import write_dataset
-from pock_tvm.artifact.link import EXECUTABLE_SOURCES, LIBRARY_SOURCES, RUNTIME
+from pock_tvm.artifact.link import EXECUTABLE_SOURCES, LIBRARY_SOURCES
 
-HERE = Path(__file__).parent
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 
@@ -23,17 +21,6 @@ needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
     return fake.write(tmp_path_factory.mktemp("artifact") / "fake")
-
-
-def sources(artifact, names):
-    """The runtime as it lies in the artifact, with the fake step as source."""
-    folder = artifact.directory / "runtime"
-    return [*(folder / name for name in names), folder / "pock_artifact.c", fake.SOURCE]
-
-
-def call(*command, **options):
-    line = list(map(str, command))
-    return subprocess.run(line, capture_output=True, text=True, check=False, **options)
 
 
 def build(*command):
