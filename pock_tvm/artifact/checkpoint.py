@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pock_tvm.errors import ArtifactError
 
@@ -47,23 +48,22 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
         metadata = header.pop("__metadata__")
         if metadata["format"] != "pock-checkpoint":
             raise KeyError("format")  # noqa: TRY301 (one answer to all that is wrong)
-        step, cursor, seed = (int(metadata[key]) for key in ("step", "cursor", "seed"))
-        end = max((row["data_offsets"][1] for row in header.values()), default=0)
-        shapes = {
-            name: tuple(row["shape"]) for name, row in header.items() if not name.startswith("pad.")
-        }
-        model, found = metadata["model"], metadata["sha256"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        step, cursor, seed = (_number(metadata[key]) for key in ("step", "cursor", "seed"))
+        rows = {name: _row(row) for name, row in header.items()}
+        model, found = str(metadata["model"]), metadata["sha256"]
+        at = raw.index(_HASH) + len(_HASH)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ArtifactError(f"{where} is not a checkpoint of pock_tvm") from None
+    end = max((end for _, end in rows.values()), default=0)
     if len(raw) != 8 + length + end:
         raise ArtifactError(
             f"{where} has {len(raw)} bytes, not {8 + length + end}: it is truncated"
         )
-    at = raw.index(_HASH) + len(_HASH)
     digest = hashlib.sha256(raw[:at] + b"0" * 64)
     digest.update(memoryview(raw)[at + 64 :])
     if digest.hexdigest() != found:
         raise ArtifactError(f"{where} is damaged: its SHA-256 does not match")
+    shapes = {name: shape for name, (shape, _) in rows.items() if not name.startswith("pad.")}
     return CheckpointFile(
         path=where,
         nbytes=len(raw),
@@ -73,3 +73,19 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
         seed=seed,
         shapes=shapes,
     )
+
+
+def _number(text: str) -> int:
+    """Read one of the three counters: decimal digits, 64 bits."""
+    if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 64:
+        raise ValueError(text)
+    return int(text)
+
+
+def _row(row: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
+    """Return a tensor's shape and where its bytes end."""
+    start, end = row["data_offsets"]
+    numbers = (start, end, *row["shape"])
+    if not all(type(number) is int and number >= 0 for number in numbers) or end < start:
+        raise ValueError(numbers)
+    return tuple(row["shape"]), end

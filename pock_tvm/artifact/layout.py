@@ -14,6 +14,8 @@ from pock_tvm.artifact.description import (
 )
 
 _PAD = "pad."
+_MOST_AXES = 32
+"""What every numpy can hold."""
 _SCALARS = {"loss": "float32", "correct": "int32", "learning_rate": "float32"}
 """Tensors of the arena that the runtime reads and writes itself."""
 
@@ -70,6 +72,8 @@ def _tensor_problem(description: ArtifactDescription, tensor: TensorSpec) -> str
         return f"{where} has the unknown dtype {tensor.dtype!r}"
     if tensor.region not in REGIONS or tensor.role not in ROLES:
         return f"{where} has the unknown region or role {tensor.region!r}, {tensor.role!r}"
+    if len(tensor.shape) > _MOST_AXES:
+        return f"{where} has {len(tensor.shape)} axes; up to {_MOST_AXES} work"
     if tensor.axes is not None and sorted(tensor.axes) != list(range(len(tensor.shape))):
         return f"{where} has axes {tensor.axes} that do not permute its shape {tensor.shape}"
     if tensor.offset < 0 or tensor.offset % ALIGNMENT or any(size < 0 for size in tensor.shape):

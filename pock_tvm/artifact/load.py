@@ -91,14 +91,15 @@ def load_artifact(directory: str | os.PathLike[str]) -> Artifact:
         raise ArtifactError(f"cannot read {path}: {error}") from None
     found = manifest.parse(text, str(path))
     description = manifest.restore(found, str(path))
-    for name, wanted in found["files"].items():
-        _check_file(folder / name, wanted["bytes"], wanted["sha256"])
+    table = manifest.file_table(found, str(path))
+    for name, (nbytes, sha256) in table.files.items():
+        _check_file(folder / name, nbytes, sha256)
     return Artifact(
         directory=folder,
         description=description,
-        artifact_id=found["artifact_id"],
-        files={name: row["bytes"] for name, row in found["files"].items()},
-        cpu_features=tuple(found["target"]["cpu_features"]),
+        artifact_id=table.artifact_id,
+        files={name: nbytes for name, (nbytes, _) in table.files.items()},
+        cpu_features=table.cpu_features,
     )
 
 

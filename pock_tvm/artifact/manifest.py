@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from pock_tvm.artifact.description import (
@@ -12,6 +13,7 @@ from pock_tvm.artifact.description import (
     Regions,
     TensorSpec,
 )
+from pock_tvm.artifact.field_types import type_problem
 from pock_tvm.artifact.layout import layout_problem
 from pock_tvm.errors import ArtifactError
 
@@ -67,7 +69,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
     """
     try:
         manifest = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{where} is not JSON ({error}); compile the artifact again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ArtifactError(f"{where} is not the manifest of a pock artifact")
@@ -109,12 +111,46 @@ def restore(manifest: Mapping[str, Any], where: str) -> ArtifactDescription:
             entries=tuple(_entry(row) for row in manifest["entries"]),
             created_by=manifest["created_by"],
         )
-        problem = layout_problem(description)
-    except (KeyError, TypeError, ValueError) as error:
+        problem = type_problem(description) or layout_problem(description)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{where} lacks or misspells a field: {error}") from None
     if problem:
         raise ArtifactError(f"{where}: {problem}")
     return description
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileTable:
+    """What a manifest says about the files beside it."""
+
+    artifact_id: str
+    cpu_features: tuple[str, ...]
+    files: Mapping[str, tuple[int, str]]
+    """Bytes and SHA-256 by name, a relative path inside the folder."""
+
+
+def file_table(manifest: Mapping[str, Any], where: str) -> FileTable:
+    """Return the files that the manifest lists.
+
+    Raises:
+        ArtifactError: a field is missing or of the wrong type, or a name leads out of the folder.
+    """
+    try:
+        features = manifest["target"]["cpu_features"]
+        files = {name: (row["bytes"], row["sha256"]) for name, row in manifest["files"].items()}
+        artifact_id = manifest["artifact_id"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{where} lacks or misspells a field: {error}") from None
+    texts = (artifact_id, *features) if isinstance(features, list) else (None,)
+    if not all(isinstance(text, str) for text in texts):
+        raise ArtifactError(f"{where}: artifact_id or cpu_features is no text")
+    for name, (nbytes, sha256) in files.items():
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts or not name.isprintable():
+            raise ArtifactError(f"{where}: the file name {name!r} leads out of the folder")
+        if type(nbytes) is not int or not isinstance(sha256, str):
+            raise ArtifactError(f"{where}: the size or hash of {name!r} is none")
+    return FileTable(artifact_id=artifact_id, cpu_features=tuple(features), files=files)
 
 
 def _tensor(row: Mapping[str, Any]) -> TensorSpec:
