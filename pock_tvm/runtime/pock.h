@@ -76,10 +76,25 @@ typedef struct {
 
 enum { POCK_FLOAT16, POCK_BFLOAT16, POCK_FLOAT32, POCK_FLOAT64, POCK_INT32, POCK_INT64, POCK_OTHER };
 
+/* What a tensor is for: fill inputs and labels before a call, read outputs after it. */
+enum {
+  POCK_WEIGHT,
+  POCK_OPTIMIZER,
+  POCK_STATISTIC,
+  POCK_CONSTANT,
+  POCK_INPUT,
+  POCK_LABEL,
+  POCK_HYPER,
+  POCK_OUTPUT,
+  POCK_COUNTER,
+  POCK_ACCUMULATOR
+};
+
 typedef struct {
   const char *name;
   size_t bytes;
   int32_t dtype;
+  int32_t role;
   int32_t writable; /* 0: a frozen weight */
 } pock_tensor_about;
 

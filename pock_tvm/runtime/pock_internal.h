@@ -21,18 +21,6 @@
 /* ---- tables of the artifact, defined in the generated pock_artifact.c ---- */
 
 enum { POCK_FROZEN, POCK_STATE, POCK_ARENA };
-enum {
-  POCK_WEIGHT,
-  POCK_OPTIMIZER,
-  POCK_STATISTIC,
-  POCK_CONSTANT,
-  POCK_INPUT,
-  POCK_LABEL,
-  POCK_HYPER,
-  POCK_OUTPUT,
-  POCK_COUNTER,
-  POCK_ACCUMULATOR
-};
 enum { POCK_TRAIN_STEP, POCK_EVALUATE, POCK_PREDICT, POCK_ACCUMULATE, POCK_ENTRIES };
 
 typedef struct {

@@ -75,6 +75,7 @@ int pock_describe_tensor(pock_session *session, int number, pock_tensor_about *a
   about->name = row->name;
   about->bytes = (size_t)row->bytes;
   about->dtype = row->dtype;
+  about->role = row->role;
   about->writable = row->region != POCK_FROZEN;
   return POCK_OK;
 }
