@@ -14,6 +14,7 @@ from tvm.ir import PointerType, PrimType
 from tvm.tirx.buffer import is_buffer_var
 
 from pock_tvm.relay_passes.keep_small_buffers_on_stack import KeepSmallBuffersOnStack
+from pock_tvm.relay_passes.share_lane_variables import ShareLaneVariables
 
 DEVICE_TYPE_CPU = 1
 
@@ -62,6 +63,7 @@ def lower_kernels() -> tvm.transform.Pass:
             s_tir.transform.LowerMatchBuffer(),
             s_tir.transform.StmtSimplify(),
             s_tir.transform.LowerOpaqueBlock(),
+            ShareLaneVariables(),
             tirx.transform.FlattenBuffer(),
             tirx.transform.BF16ComputeLegalize(),
             tirx.transform.NarrowDataType(32),

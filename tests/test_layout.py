@@ -19,6 +19,7 @@ SOURCES = sorted(
 OUTSIDE_THE_PIPELINE = {
     "ExpandTranscendentals": "works on scheduled kernels, in build_object.py",
     "PassRawPointers": "works on scheduled kernels, in its own lower_kernels()",
+    "ShareLaneVariables": "works on scheduled kernels, in lower_kernels()",
 }
 
 WITHOUT_A_TEST_FILE = {
