@@ -53,7 +53,7 @@ def changed(document, chance, all_places):
                 at.append(at[last])
             else:
                 at[last] = copy.deepcopy(chance.choice(list(at.values())))
-        except (LookupError, TypeError):
+        except (LookupError, TypeError, AttributeError):
             continue  # the first change has taken the place of the second away
     return made
 
