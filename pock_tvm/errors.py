@@ -39,3 +39,7 @@ class MemoryBudgetError(PockError):
 
 class DivergedError(PockError):
     """The loss is not a finite number any more; the last good checkpoint was kept."""
+
+
+class DeployError(PockError):
+    """A device cannot be reached, refuses an artifact, or computes something else with it."""

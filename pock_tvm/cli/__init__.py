@@ -12,11 +12,13 @@ from pock_tvm import PockError, __version__
 from pock_tvm.cli.apply_delta import apply_delta_command
 from pock_tvm.cli.check import check_command
 from pock_tvm.cli.compile import compile_command
+from pock_tvm.cli.deploy import deploy_command
 from pock_tvm.cli.evaluate import evaluate_command
 from pock_tvm.cli.export import export_command
 from pock_tvm.cli.inspect import inspect_command
 from pock_tvm.cli.predict import predict_command
 from pock_tvm.cli.profile import profile_command
+from pock_tvm.cli.run_remote import run_remote_command
 from pock_tvm.cli.targets import targets_command
 from pock_tvm.cli.train import train_command
 
@@ -90,6 +92,8 @@ for _command in (
     apply_delta_command,
     inspect_command,
     profile_command,
+    deploy_command,
+    run_remote_command,
     targets_command,
 ):
     pock.add_command(_command)

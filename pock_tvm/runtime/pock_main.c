@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,6 +44,17 @@ static double seconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* The most memory that this process has had at once, mapped weights that were read included. */
+static unsigned long long peak_bytes(void) {
+  struct rusage usage;
+  if (getrusage(RUSAGE_SELF, &usage)) return 0;
+#ifdef __APPLE__
+  return (unsigned long long)usage.ru_maxrss;
+#else
+  return (unsigned long long)usage.ru_maxrss * 1024;
+#endif
 }
 
 /* ---- command line ---- */
@@ -142,8 +154,8 @@ static int train(pock_session *session, const pock_data *data, const options *o)
     if (o->checkpoint && (due || done == o->steps) && pock_checkpoint_save(session, o->checkpoint)) return fail(session);
   }
   double ms = 1e3 * (seconds() - start) / (double)o->steps;
-  printf("{\"command\": \"train\", \"steps\": %ld, \"first_loss\": %.9g, \"loss\": %.9g, \"learning_rate\": %.9g, \"step_ms\": %.3f, \"threads\": %d}\n",
-         o->steps, loss_first, (double)loss, (double)rate, ms, session->threads);
+  printf("{\"command\": \"train\", \"steps\": %ld, \"first_loss\": %.9g, \"loss\": %.9g, \"learning_rate\": %.9g, \"step_ms\": %.3f, \"threads\": %d, \"peak_bytes\": %llu}\n",
+         o->steps, loss_first, (double)loss, (double)rate, ms, session->threads, peak_bytes());
   return 0;
 }
 
@@ -310,6 +322,7 @@ int main(int count, char **words) {
     return misused("train, evaluate or predict?", "");
   int code = read_options(count, words, &o);
   if (code) return code;
+  setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* whoever follows a run over a pipe sees each step when it is done */
   if (!strcmp(command, "train") && (!o.steps || !o.has_rate)) return misused("--steps and --lr are needed", "");
   if (!o.threads) o.threads = pock_suggested_threads();
   int threads = o.threads > POCK_MAX_THREADS ? POCK_MAX_THREADS : (int)o.threads;
