@@ -45,6 +45,7 @@ def changed(document, chance, all_places):
             for key in above:
                 at = at[key]
             kind = chance.random()
+            last = str(last) if isinstance(at, dict) else last  # JSON has no other keys
             if kind < 0.7:
                 at[last] = copy.deepcopy(chance.choice(ODD))
             elif kind < 0.85:

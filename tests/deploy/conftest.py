@@ -110,6 +110,8 @@ def sshd(tmp_path_factory):
             f"Host *\n  IdentityFile {folder}/{identity}\n  IdentitiesOnly yes\n"
             f"  IdentityAgent none\n  UserKnownHostsFile {folder}/known\n"
             "  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  LogLevel ERROR\n"
+            f"  ControlMaster auto\n  ControlPath {folder}/{identity}-%C\n"
+            "  ControlPersist 10\n"  # one login for all calls, as many users have it
         )
     log = (folder / "log").open("w")
     server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "server")], stderr=log)
@@ -121,6 +123,9 @@ def sshd(tmp_path_factory):
             pytest.skip(f"sshd does not start here: {(folder / 'log').read_text()}")
         time.sleep(0.02)
     yield folder, port
+    for control in folder.glob("client-*"):  # the logins that are still open
+        leave = ["ssh", "-o", f"ControlPath={control}", "-O", "exit", "device"]
+        subprocess.run(leave, capture_output=True, check=False)
     server.terminate()
     server.wait()
     log.close()
