@@ -17,7 +17,6 @@ from tvm import tirx
 from tvm.ir import CallingConv, GlobalVar
 
 from pock_tvm.relay_passes.emit_entry_point import emit_entry_point, kernel_symbol
-from pock_tvm.relay_passes.expand_transcendentals import ExpandTranscendentals
 from pock_tvm.relay_passes.keep_small_buffers_on_stack import buffer_bytes, stays_on_stack
 from pock_tvm.relay_passes.pass_raw_pointers import lower_kernels
 from pock_tvm.relay_passes.step import KernelCall, Step, align
@@ -99,8 +98,6 @@ def _lower(
         # Two arguments of an in-place kernel are the same memory.
         functions[GlobalVar(name)] = func.with_attr("tirx.noalias", name not in in_place)
     mod = tirx.transform.BindTarget(target)(tvm.IRModule(functions))
-    # After scheduling, whose rules judge a kernel's cost by the calls in it.
-    mod = ExpandTranscendentals()(mod)  # type: ignore[operator]  # the decorator adds __call__
     mod = lower_kernels()(mod)
     return [mod[name] for name in kernels]
 

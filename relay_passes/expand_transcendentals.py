@@ -62,6 +62,12 @@ def expand_transcendentals(func: tirx.PrimFunc) -> tirx.PrimFunc:
     return func if body.same_as(func.body) else func.with_body(body)
 
 
+def is_expanded(call: Call) -> bool:
+    """Tell whether a call is of a function that may be expanded."""
+    name = getattr(call.op, "name", "")
+    return str(call.ty) == "float32" and (name == "tirx.pow" or name in _EXPANSIONS)
+
+
 def _expand(call: Call) -> Any:
     name = getattr(call.op, "name", "")
     if name == "tirx.pow" and str(call.ty) == "float32":

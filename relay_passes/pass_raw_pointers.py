@@ -13,8 +13,10 @@ from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 from tvm.tirx.buffer import is_buffer_var
 
+from pock_tvm.relay_passes.expand_transcendentals import ExpandTranscendentals
 from pock_tvm.relay_passes.keep_small_buffers_on_stack import KeepSmallBuffersOnStack
 from pock_tvm.relay_passes.share_lane_variables import ShareLaneVariables
+from pock_tvm.relay_passes.split_nested_functions import SplitNestedFunctions
 
 DEVICE_TYPE_CPU = 1
 
@@ -63,6 +65,9 @@ def lower_kernels() -> tvm.transform.Pass:
             s_tir.transform.LowerMatchBuffer(),
             s_tir.transform.StmtSimplify(),
             s_tir.transform.LowerOpaqueBlock(),
+            SplitNestedFunctions(),
+            # After scheduling, whose rules judge a kernel's cost by the calls in it.
+            ExpandTranscendentals(),
             ShareLaneVariables(),
             tirx.transform.FlattenBuffer(),
             tirx.transform.BF16ComputeLegalize(),
