@@ -25,6 +25,7 @@ LIBRARY_SOURCES = (
     "pock_workspace.c",
     "pock_files.c",
     "pock_sha256.c",
+    "pock_sha256_fast.c",
 )
 EXECUTABLE_SOURCES = (*LIBRARY_SOURCES, "pock_data.c", "pock_rate.c", "pock_main.c")
 PROFILER_SOURCES = (*LIBRARY_SOURCES, "pock_profile.c")

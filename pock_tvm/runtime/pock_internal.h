@@ -77,6 +77,9 @@ typedef struct {
 /* Compare what the kernels need with what this processor has. */
 int pock_check_machine(pock_session *session);
 
+/* Does it have a feature, by Linux' name? Also 0 for names that the runtime does not know. */
+int pock_has_feature(const char *name);
+
 /* Fill `cores` with those that are allowed, fastest first, and return how many; `root` is /sys but for tests. */
 int pock_rank_cores(const char *root, const pock_core_set *allowed, pock_core cores[POCK_MAX_CORES]);
 
@@ -176,6 +179,9 @@ typedef struct {
 void pock_sha256_start(pock_sha256 *hash);
 void pock_sha256_add(pock_sha256 *hash, const void *from, size_t bytes);
 void pock_sha256_end(pock_sha256 *hash, uint8_t digest[32]);
+
+/* Do it by instructions of the processor; 0, and nothing is done, where it has none. */
+int pock_sha256_fast(uint32_t state[8], const uint8_t *from, size_t blocks, const uint32_t constants[64]);
 
 /* Map a whole file read-only; NULL with errno set when it cannot be. */
 const void *pock_map_file(const char *path, size_t *bytes);

@@ -39,6 +39,7 @@ static const feature known[] = {
     {"avx512pf", LEAF7_B, 26, SAVED_AVX512},
     {"avx512er", LEAF7_B, 27, SAVED_AVX512},
     {"avx512cd", LEAF7_B, 28, SAVED_AVX512},
+    {"sha_ni", LEAF7_B, 29, 0},
     {"avx512bw", LEAF7_B, 30, SAVED_AVX512},
     {"avx512vl", LEAF7_B, 31, SAVED_AVX512},
     {"avx512vbmi", LEAF7_C, 1, SAVED_AVX512},
@@ -91,6 +92,7 @@ enum { HWCAP, HWCAP2 };
 
 static const feature known[] = {
 #if defined(__aarch64__)
+    {"sha2", HWCAP, 6, 0},
     {"asimd", HWCAP, 1, 0},        {"atomics", HWCAP, 8, 0},     {"fphp", HWCAP, 9, 0},
     {"asimdhp", HWCAP, 10, 0},     {"asimdrdm", HWCAP, 12, 0},   {"asimddp", HWCAP, 20, 0},
     {"sve", HWCAP, 22, 0},         {"asimdfhm", HWCAP, 23, 0},   {"sve2", HWCAP2, 1, 0},
@@ -119,22 +121,37 @@ static int saved(const uint64_t words[WORDS], unsigned state) {
 
 #else /* systems whose machines all have what their target is compiled for */
 
-static const feature known[] = {{"", 0, 0, 0}};
-static void read_words(uint64_t words[WORDS]) { (void)words; }
+static const feature known[] = {{"sha2", 0, 0, 0}}; /* Apple's have it, and no other asks */
+static void read_words(uint64_t words[WORDS]) { words[0] = 1; }
 static int saved(const uint64_t words[WORDS], unsigned state) { return (void)words, (void)state, 1; }
 
 #endif
+
+static const feature *find(const char *name, size_t length) {
+  for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+    if (strlen(known[k].name) == length && !memcmp(known[k].name, name, length)) return &known[k];
+  return NULL;
+}
+
+static int present(const uint64_t words[WORDS], const feature *f) {
+  return (words[f->word] >> f->bit & 1) && saved(words, f->state);
+}
+
+int pock_has_feature(const char *name) {
+  uint64_t words[WORDS] = {0};
+  const feature *found = find(name, strlen(name));
+  read_words(words);
+  return found && present(words, found);
+}
 
 int pock_check_machine(pock_session *session) {
   uint64_t words[WORDS] = {0};
   read_words(words);
   for (const char *name = pock_artifact.cpu_features; *name; name += strcspn(name, " ") + 1) {
-    size_t length = strcspn(name, " "), k = 0, all = sizeof known / sizeof *known;
-    while (k < all && (strlen(known[k].name) != length || memcmp(known[k].name, name, length))) k++;
-    if (k == all) continue; /* pock_tvm names only features that stand above, which its tests compare */
-    if (!(words[known[k].word] >> known[k].bit & 1) || !saved(words, known[k].state))
-      return pock_fail(session, POCK_ERROR_MACHINE, "this processor lacks %s, which the artifact for %s was compiled for",
-                       known[k].name, pock_artifact.target);
+    const feature *found = find(name, strcspn(name, " "));
+    if (!found || present(words, found)) continue; /* pock_tvm asks only for what stands above; its tests compare */
+    return pock_fail(session, POCK_ERROR_MACHINE, "this processor lacks %s, which the artifact for %s was compiled for",
+                     found->name, pock_artifact.target);
   }
   return POCK_OK;
 }

@@ -50,6 +50,11 @@ static void add_block(uint32_t state[8], const uint8_t *block) {
   for (int i = 0; i < 8; i++) state[i] += worked[i];
 }
 
+static void add_blocks(uint32_t state[8], const uint8_t *from, size_t blocks) {
+  if (!blocks || pock_sha256_fast(state, from, blocks, round_constants)) return;
+  for (; blocks--; from += 64) add_block(state, from);
+}
+
 void pock_sha256_start(pock_sha256 *hash) {
   static const uint32_t initial[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                       0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
@@ -67,10 +72,10 @@ void pock_sha256_add(pock_sha256 *hash, const void *from, size_t bytes) {
     next += taken;
     bytes -= taken;
     if (held + taken < 64) return;
-    add_block(hash->state, hash->block);
+    add_blocks(hash->state, hash->block, 1);
   }
-  for (; bytes >= 64; next += 64, bytes -= 64) add_block(hash->state, next);
-  if (bytes) memcpy(hash->block, next, bytes);
+  add_blocks(hash->state, next, bytes / 64);
+  if (bytes % 64) memcpy(hash->block, next + bytes / 64 * 64, bytes % 64);
 }
 
 void pock_sha256_end(pock_sha256 *hash, uint8_t digest[32]) {

@@ -133,7 +133,7 @@ def test_java(artifact, losses, tmp_path):
 
 def test_the_sources_that_the_document_names_are_enough(artifact, losses, tmp_path):
     text = (ROOT / "docs" / "c-api.md").read_text()
-    names = re.search(r"runtime/pock_\{([a-z0-9,]+)\}\.c", text)[1].split(",")
+    names = re.search(r"runtime/pock_\{([a-z0-9_,]+)\}\.c", text)[1].split(",")
     folder = artifact.directory / "runtime"
     sources = [folder / f"pock_{name}.c" for name in names]
     given = (EXAMPLES / "train.c", artifact.directory / "step.o", *sources)
