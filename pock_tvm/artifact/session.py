@@ -12,7 +12,12 @@ from pock_tvm.artifact.description import TensorSpec
 from pock_tvm.artifact.load import Artifact
 from pock_tvm.errors import ArtifactError, BatchError, DivergedError, PockError
 
-_ERRORS: dict[int, type[PockError]] = {2: BatchError, 4: DivergedError, 5: ArtifactError}
+_ERRORS: dict[int, type[PockError]] = {
+    2: BatchError,
+    4: DivergedError,
+    5: ArtifactError,
+    8: ArtifactError,  # compiled for another processor
+}
 """By the codes of pock.h; the others have no class of their own."""
 
 _ABI = 2

@@ -93,10 +93,18 @@ int pock_fast_cores(const pock_core *cores, int count) {
   return fast;
 }
 
+int pock_usable_cores(void) {
+  pock_core_set allowed;
+  int count = 0;
+  if (pock_get_cores(&allowed)) count = (int)sysconf(_SC_NPROCESSORS_ONLN);
+  for (int i = 0; i < POCK_MAX_CORES; i++) count += allowed.bits[i / 64] >> i % 64 & 1;
+  return count < 1 ? 1 : count;
+}
+
 int pock_suggested_threads(void) {
   pock_core_set allowed;
   pock_core cores[POCK_MAX_CORES];
-  int count = pock_get_cores(&allowed) ? (int)sysconf(_SC_NPROCESSORS_ONLN)
+  int count = pock_get_cores(&allowed) ? pock_usable_cores()
                                        : pock_fast_cores(cores, pock_rank_cores("/sys", &allowed, cores));
   return count < 1 ? 1 : count > POCK_MAX_THREADS ? POCK_MAX_THREADS : count;
 }

@@ -86,6 +86,9 @@ int pock_rank_cores(const char *root, const pock_core_set *allowed, pock_core co
 /* How many from the start of the ranking are at least half as fast as the first. */
 int pock_fast_cores(const pock_core *cores, int count);
 
+/* How many cores this process may use, at least 1. */
+int pock_usable_cores(void);
+
 /* Decide where each thread of the session shall run; leaves nothing pinned by itself. */
 void pock_place_threads(pock_session *session, const char *root, int affinity);
 

@@ -6,7 +6,6 @@
 #include "pock_internal.h"
 
 #include <string.h>
-#include <unistd.h>
 
 typedef struct { /* the layout that TVM's kernels expect */
   void *sync_handle;
@@ -117,7 +116,7 @@ int (*__TVMBackendParallelLaunch)(parallel_body, void *, int) = TVMBackendParall
 int pock_threads_start(pock_session *session, int threads) {
   session->threads = threads;
   session->stopping = 0;
-  session->spins = threads <= sysconf(_SC_NPROCESSORS_ONLN) ? SPINS : 0; /* spinning would take the others' core */
+  session->spins = threads <= pock_usable_cores() ? SPINS : 0; /* else spinning would take the others' core */
   atomic_store(&session->launch, 0);
   atomic_store(&session->pending, 0);
   if (pthread_mutex_init(&session->mutex, NULL) || pthread_cond_init(&session->wake, NULL) ||
