@@ -58,7 +58,7 @@ def write_artifact(
         raise ValueError(problem)
     final = Path(directory).absolute()
     refuse_foreign_folder(final)
-    with _replaced_folder(final) as folder:
+    with replaced_folder(final) as folder:
         place = (spec.zig_target, tuple(spec.zig_options))
         link.merge_objects(objects, folder / "step.o", spec.zig_target)
         weights = _write_weights(folder / "weights.safetensors", description, values)
@@ -98,7 +98,7 @@ def _is_artifact(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _replaced_folder(final: Path) -> Iterator[Path]:
+def replaced_folder(final: Path) -> Iterator[Path]:
     """Yield a fresh folder that takes the place of ``final`` if the block succeeds."""
     try:
         fresh = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))

@@ -1,5 +1,6 @@
 """``pock compile``: from a trained model to an artifact that learns."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pock_tvm.artifact.artifact_cache import ArtifactCache
+from pock_tvm.cli.compile_key import compile_key
 from pock_tvm.cli.memory import memory_of, memory_rows
 from pock_tvm.cli.options import BYTES, json_option
 from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows, print_table
@@ -17,6 +20,7 @@ from pock_tvm.named_options import split_reference
 from pock_tvm.optimizers import OPTIMIZERS, make_optimizer
 
 if TYPE_CHECKING:
+    from pock_tvm.artifact.load import Artifact
     from pock_tvm.compile import CompiledModel
     from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 
@@ -124,8 +128,8 @@ T = TypeVar("T")
 @click.option(
     "--cache/--no-cache",
     default=True,
-    help="Take kernels that were compiled before from ~/.cache/pock_tvm, or from the folder that"
-    " POCK_CACHE names (off: none), and leave new ones there.",
+    help="Take kernels, or the whole artifact, that were compiled before from ~/.cache/pock_tvm, or"
+    " from the folder that POCK_CACHE names (off: none), and leave new ones there.",
 )
 @click.option(
     "--keep-gradients", is_flag=True, hidden=True, help="Keep `gradient.NAME` in the arena."
@@ -187,16 +191,15 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
       link      7.3 s
     """
     with ProgressLine() as progress:
-        compiled = compile_reference(progress=progress, **arguments)
-    report = compiled.report()
+        artifact, report = compile_or_copy(progress=progress, **arguments)
     if as_json:
         print_json(report)
         return
-    description = compiled.artifact.description
+    description = artifact.description
     print_rows(
         f"{description.model} for {description.target}, {_batches(report)}",
         {
-            "artifact": compiled.artifact.directory,
+            "artifact": artifact.directory,
             "update": description.update["name"],
             **_dropout_row(report),
             "trainable parameters": f"{report['trainable_parameters']:,}",
@@ -232,6 +235,29 @@ def _some(frontier: Sequence[Any]) -> list[Any]:
     wanted = [most + (least - most) * i // 7 for i in range(8)]
     chosen = [next(p for p in frontier if p["arena_bytes"] <= size) for size in wanted]
     return [point for i, point in enumerate(chosen) if point not in chosen[:i]]
+
+
+def compile_or_copy(
+    *, model: str, output: Path, cache: bool, progress: ProgressLine, **options: Any
+) -> tuple["Artifact", Mapping[str, Any]]:
+    """Return the artifact and the report of this compilation, or of the same one before."""
+    started = time.perf_counter()
+    kept = ArtifactCache.of_user() if cache else None
+    key = compile_key(model, options) if kept is not None else None
+    if kept is not None and key is not None and kept.holds(key):
+        progress("copy", 0, 1)
+        found = kept.copy_to(output, key)
+        progress("copy", 1, 1)
+        if found is not None:
+            artifact, report = found
+            return artifact, {**report, "compile_s": round(time.perf_counter() - started, 3)}
+    compiled = compile_reference(
+        model=model, output=output, cache=cache, progress=progress, **options
+    )
+    report = compiled.report()
+    if kept is not None and key is not None:
+        kept.keep(key, compiled.artifact, report)
+    return compiled.artifact, report
 
 
 def compile_reference(

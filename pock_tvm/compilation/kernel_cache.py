@@ -23,11 +23,12 @@ import tvm
 from tvm import tirx
 
 import pock_tvm
+from pock_tvm.artifact.artifact_cache import FOLDER as ARTIFACTS
+from pock_tvm.artifact.artifact_cache import user_cache_folder
 from pock_tvm.relay_passes.build_object import CompiledKernel
 from pock_tvm.relay_passes.share_kernels import kernel_text
 from pock_tvm.targets import TargetSpec
 
-VARIABLE = "POCK_CACHE"
 MOST_BYTES = 1 << 30
 """What the folder may hold; the files that were read longest ago go first."""
 
@@ -55,18 +56,8 @@ class KernelCache:
     @classmethod
     def of_user(cls, spec: TargetSpec) -> "KernelCache | None":
         """Return the user's cache; None where it is off, or the folder is not the user's alone."""
-        chosen = os.environ.get(VARIABLE, "")
-        if chosen == "off":
-            return None
-        home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        folder = Path(chosen) if chosen else Path(home) / "pock_tvm"
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = folder.stat()
-        except OSError:
-            return None
-        # The code in it will run: nobody else may have put it there.
-        if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        folder = user_cache_folder()
+        if folder is None:
             return None
         return cls(folder, spec)
 
@@ -113,6 +104,8 @@ class KernelCache:
         """Delete what was read longest ago, until the rest fits."""
         found = []
         for path in self.folder.glob("*/*"):
+            if path.parent.name == ARTIFACTS:
+                continue
             try:
                 about = path.stat()
             except OSError:

@@ -10,7 +10,8 @@ import small_net
 from tvm import te
 
 import pock_tvm
-from pock_tvm.compilation.kernel_cache import VARIABLE, KernelCache
+from pock_tvm.artifact.artifact_cache import VARIABLE
+from pock_tvm.compilation.kernel_cache import KernelCache
 from pock_tvm.frontend import load_model
 from pock_tvm.relay_passes.build_object import CompiledKernel
 from pock_tvm.targets import get_target
