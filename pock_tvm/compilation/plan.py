@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from tvm import tirx
 
-from pock_tvm.compilation.costs import estimate_cycles, kernel_flops
+from pock_tvm.compilation.costs import BYTES_PER_CYCLE_AGAIN, estimate_cycles, kernel_flops
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.errors import MemoryBudgetError
 from pock_tvm.relay_passes.plan_arena import ArenaPlan, plan_arena
@@ -15,7 +15,7 @@ from pock_tvm.relay_passes.step import Step, align
 from pock_tvm.schedules import overwritable_inputs
 from pock_tvm.targets import TargetSpec
 
-SMALL_PRICE = 0.02
+SMALL_PRICE = 0.03
 """Share of a step's time that is given for memory where no budget asks for more."""
 
 
@@ -84,11 +84,12 @@ class Plan:
         overwritable = {name: overwritable_inputs(func) for name, func in kernels.items()}
         flops = kernel_flops(kernels)
         cycles = estimate_cycles(kernels, flops, spec)
+        again = estimate_cycles(kernels, flops, spec, bytes_per_cycle=BYTES_PER_CYCLE_AGAIN)
         public: dict[str, int] = {}
         ordered, arenas, repeated = [], {}, 0.0
         prices: tuple[Price, ...] = ()
         for step in steps:
-            choices = tradeoffs(reorder_for_memory(_with_overwrites(step, overwritable)), cycles)
+            choices = tradeoffs(reorder_for_memory(_with_overwrites(step, overwritable)), again)
             whole = sum(cycles[call.kernel] for call in step.calls) or 1.0
             budget = None if memory_budget is None else memory_budget - resident
             choice, plan = _choose(choices, whole, budget, public)
@@ -125,8 +126,10 @@ class Plan:
 def plan_step(step: Step, kernels: Mapping[str, tirx.PrimFunc], spec: TargetSpec) -> ArenaPlan:
     """Plan one entry point by itself, without a budget, as ``Plan.make`` does."""
     overwritable = {name: overwritable_inputs(func) for name, func in kernels.items()}
-    cycles = estimate_cycles(kernels, kernel_flops(kernels), spec)
-    choices = tradeoffs(reorder_for_memory(_with_overwrites(step, overwritable)), cycles)
+    flops = kernel_flops(kernels)
+    cycles = estimate_cycles(kernels, flops, spec)
+    again = estimate_cycles(kernels, flops, spec, bytes_per_cycle=BYTES_PER_CYCLE_AGAIN)
+    choices = tradeoffs(reorder_for_memory(_with_overwrites(step, overwritable)), again)
     whole = sum(cycles[call.kernel] for call in step.calls) or 1.0
     _, plan = _choose(choices, whole, None, {})
     assert plan is not None

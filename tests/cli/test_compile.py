@@ -50,7 +50,7 @@ def test_tables(pock, tmp_path):
 
 
 def test_a_memory_budget_is_met_and_priced(pock, tmp_path):
-    freely = pock("compile", "small_net:build", "-o", tmp_path / "net", "--json")
+    freely = pock("compile", "small_transformer:build", "-o", tmp_path / "net", "--json")
     frontier = freely["memory_frontier"]
     sizes = [point["arena_bytes"] for point in frontier]
     assert sizes == sorted(set(sizes), reverse=True)
@@ -58,7 +58,7 @@ def test_a_memory_budget_is_met_and_priced(pock, tmp_path):
     least = sizes[-1]
     assert least < freely["arena_bytes"]
     tight = pock(
-        *("compile", "small_net:build", "-o", tmp_path / "tight"),
+        *("compile", "small_transformer:build", "-o", tmp_path / "tight"),
         *("--memory-budget", f"{least + 256}B", "--json"),
     )
     assert tight["arena_bytes"] <= least + 256
