@@ -19,8 +19,8 @@ from pock_tvm.targets import TargetSpec
 BYTES_PER_CYCLE = 4
 BYTES_PER_CYCLE_AGAIN = 16
 """Of a call whose result is read right behind it: what reads it finds it in the cache instead of
-fetching what was kept from memory. Measured on MobileNetV2, batch 8, one znver4 core: 33 elementwise
-calls repeated, 6.8 % of the step's traffic at 4 bytes in a cycle, took -0.6 % of its time."""
+fetching what was kept from memory. Measured on MobileNetV2, batch 8, one znver4 core: repeated
+elementwise calls, 6.8 % of the step's time by 4 bytes in a cycle, took -0.6 % of it."""
 
 
 def kernel_flops(kernels: Mapping[str, tirx.PrimFunc]) -> dict[str, int]:

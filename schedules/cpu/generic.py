@@ -9,7 +9,7 @@ for s in parallel(fused spatial axes):
 from tvm import s_tir, tirx
 
 from pock_tvm.schedules.cpu.elementwise import schedule_injective
-from pock_tvm.schedules.cpu.stages import Stage, stages
+from pock_tvm.schedules.cpu.stages import Stage, is_parameter, stages
 from pock_tvm.schedules.cpu.vector_loops import PARALLEL_POINTS, axis_loops, is_serial_nest
 from pock_tvm.targets import TargetSpec
 
@@ -17,6 +17,9 @@ from pock_tvm.targets import TargetSpec
 def generic(func: tirx.PrimFunc, spec: TargetSpec) -> s_tir.Schedule:
     """Schedule each stage by itself; a stage that is no tensor expression stays serial."""
     sch = s_tir.Schedule(func)
+    outputs = [s for s in stages(sch) if s.is_tensor_expression and is_parameter(func, s.output)]
+    # An optimizer's step writes over what its later outputs read: they need one pass.
+    assert len(outputs) <= 1, f"no rule writes {[s.name for s in outputs]} in one pass"
     for stage in stages(sch):
         if not is_serial_nest(sch, stage):
             continue
