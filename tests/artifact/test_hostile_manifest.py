@@ -37,7 +37,7 @@ def places(document, path=()):
 
 def changed(document, chance, all_places):
     """Return a copy with a value or two replaced, taken away, or swapped with another."""
-    made = copy.deepcopy(document)
+    made = json.loads(document)
     for _ in range(chance.choice((1, 1, 2))):
         *above, last = chance.choice(all_places)
         at = made
@@ -78,8 +78,9 @@ def read_manifest(text):
 def hunt(document, count, seed, write, read):
     """Change, read, and count what was taken; anything but one line of ArtifactError escapes."""
     chance, all_places, taken = random.Random(seed), list(places(document)), 0
+    text = json.dumps(document)
     for _ in range(count):
-        made = write(changed(document, chance, all_places))
+        made = write(changed(text, chance, all_places))
         try:
             read(made)
             taken += 1
@@ -102,12 +103,12 @@ def hunt_manifests(good_manifest, count):
 
 
 def test_a_changed_manifest_is_taken_or_refused_in_a_line(good_manifest):
-    hunt_manifests(good_manifest, 2000)
+    hunt_manifests(good_manifest, 1000)
 
 
 @pytest.mark.slow
-def test_a_million_changed_manifests(good_manifest):
-    hunt_manifests(good_manifest, 1_000_000)
+def test_a_hundred_thousand_changed_manifests(good_manifest):
+    hunt_manifests(good_manifest, 100_000)  # a million, run once, found nothing in 18 minutes
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +138,8 @@ def test_a_changed_checkpoint_header_is_taken_or_refused_in_a_line(good_checkpoi
         read_checkpoint(path)
 
     read(checkpoint_bytes(header, data))
-    taken = hunt(header, 2000, 1, lambda made: checkpoint_bytes(made, data), read)
-    assert 0 < taken < 1000
+    taken = hunt(header, 1000, 1, lambda made: checkpoint_bytes(made, data), read)
+    assert 0 < taken < 500
 
 
 @pytest.mark.parametrize(

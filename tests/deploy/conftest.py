@@ -131,6 +131,14 @@ def sshd(tmp_path_factory):
     log.close()
 
 
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory):
+    """The fake net as an executable for a Raspberry Pi 4; tests only read it."""
+    import fake
+
+    return fake.write(tmp_path_factory.mktemp("artifact") / "net", fake.PI, executable=True)
+
+
 @pytest.fixture
 def device(sshd, tmp_path):
     """A device with its own folder and with well-behaved commands."""

@@ -11,6 +11,7 @@ from pock_tvm import Trainer
 from pock_tvm.frontend import load_model
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="needs qemu-aarch64")
 def test_a_raspberry_pi_trains_what_the_workstation_goes_on_with(
     pock, device, small_artifact, small_samples, small_data, tmp_path

@@ -15,11 +15,6 @@ pytestmark = pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="needs 
 RUNNER = ("--runner", "qemu-aarch64", "--json")
 
 
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    return fake.write(tmp_path_factory.mktemp("artifact") / "net", fake.PI, executable=True)
-
-
 @pytest.fixture
 def data(tmp_path):
     x, labels = fake.samples(10)

@@ -12,12 +12,9 @@ from pock_tvm.artifact.load import file_sha256
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="needs qemu-aarch64")
 RUNNER = ("--runner", "qemu-aarch64", "--json")
-NAMES = {"pock_train", "weights.safetensors", "manifest.json", "selftest.pockdata"}
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    return fake.write(tmp_path_factory.mktemp("artifact") / "net", fake.PI, executable=True)
+ONLY_COPY = ("--no-self-test", *RUNNER)
+COPIED = {"pock_train", "weights.safetensors", "manifest.json"}
+NAMES = {*COPIED, "selftest.pockdata"}
 
 
 @pytest.fixture
@@ -64,11 +61,11 @@ def test_an_unchanged_copy_sends_nothing(deploy, device):
 
 def test_only_what_changed_is_sent(deploy, device):
     there = device.folder / "net"
-    deploy(there, *RUNNER)
+    deploy(there, *ONLY_COPY)
     with (there / "weights.safetensors").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\xff")
-    found = deploy(there, *RUNNER)
+    found = deploy(there, *ONLY_COPY)
     assert found["sent"] == ["weights.safetensors"]
     assert found["sent_bytes"] == (there / "weights.safetensors").stat().st_size
 
@@ -76,23 +73,23 @@ def test_only_what_changed_is_sent(deploy, device):
 def test_an_interrupted_copy_goes_on(deploy, device, artifact):
     there = device.folder / "net"
     device.tears_the_next_copy_after(30_000)
-    message = deploy(there, *RUNNER)
+    message = deploy(there, *ONLY_COPY)
     assert "the copy of pock_train stopped" in message
     assert "the same command goes on from there" in message
     assert [path.name for path in there.iterdir()] == ["pock_train.partial"]
     assert (there / "pock_train.partial").stat().st_size == 30_000
-    found = deploy(there, *RUNNER)
+    found = deploy(there, *ONLY_COPY)
     assert found["resumed_bytes"] == 30_000
     assert found["sent_bytes"] == found["total_bytes"] - 30_000
     assert file_sha256(there / "pock_train") == file_sha256(artifact.executable)
-    assert {path.name for path in there.iterdir()} == NAMES
+    assert {path.name for path in there.iterdir()} == COPIED
 
 
 def test_a_partial_file_of_something_else_is_not_gone_on_from(deploy, device, artifact):
     there = device.folder / "net"
     there.mkdir()
     (there / "pock_train.partial").write_bytes(b"something else" * 1000)
-    found = deploy(there, *RUNNER)
+    found = deploy(there, *ONLY_COPY)
     assert found["resumed_bytes"] == 0
     assert file_sha256(there / "pock_train") == file_sha256(artifact.executable)
 
@@ -123,7 +120,7 @@ def test_a_device_without_room_says_how_much_is_missing(deploy, device):
     if mounted.returncode:
         pytest.skip("cannot mount a small file system here")
     try:
-        message = deploy(small / "net", *RUNNER)
+        message = deploy(small / "net", *ONLY_COPY)
         assert "bytes free and" in message
         assert "are needed" in message
         assert list(small.iterdir()) == []
@@ -135,7 +132,7 @@ def test_a_device_without_room_says_how_much_is_missing(deploy, device):
 def test_a_folder_that_is_not_ours_is_refused(deploy, device):
     locked = device.folder / "locked"
     locked.mkdir(mode=0o555)
-    assert "cannot be written: permission denied" in deploy(locked / "net", *RUNNER)
+    assert "cannot be written: permission denied" in deploy(locked / "net", *ONLY_COPY)
 
 
 def test_a_folder_that_nobody_may_write_is_refused(deploy):
@@ -160,7 +157,7 @@ def test_a_device_that_is_off_is_named(pock, device, artifact):
 
 def test_names_are_never_read_as_commands(deploy, device):
     name = 'it\'s $(touch hacked) `touch hacked`; touch hacked & "net"'
-    found = deploy(device.folder / name.replace(" ", "%20"), *RUNNER)
+    found = deploy(device.folder / name.replace(" ", "%20"), *ONLY_COPY)
     assert found["sent_bytes"] == found["total_bytes"]
     assert [path.name for path in device.folder.iterdir()] == [name]
     assert not Path("hacked").exists()
@@ -186,9 +183,9 @@ def test_a_device_that_computes_something_else_is_found_out(
 
 
 def test_the_self_test_can_be_left_out(deploy, device):
-    found = deploy(device.folder / "net", "--no-self-test", *RUNNER)
+    found = deploy(device.folder / "net", *ONLY_COPY)
     assert found["self_test"] is None
-    assert set(found["sent"]) == NAMES - {"selftest.pockdata"}
+    assert set(found["sent"]) == COPIED
 
 
 def test_an_artifact_without_an_executable_is_refused(deploy, device, tmp_path_factory):

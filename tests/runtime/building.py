@@ -9,8 +9,8 @@ import pytest
 from pock_tvm.artifact.link import LIBRARY_SOURCES, RUNTIME
 
 HERE = Path(__file__).parent
+READERS = (*LIBRARY_SOURCES, "pock_data.c", "pock_rate.c")
 SANITIZERS = {
-    "plain": (),
     "address": ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "thread": ("-g", "-fsanitize=thread", "-fno-sanitize-recover=all"),
 }

@@ -14,11 +14,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    return fake.write(tmp_path_factory.mktemp("artifact") / "fake", library=False)
-
-
 @pytest.fixture(scope="module", params=SANITIZERS)
 def driver(request, artifact, tmp_path_factory):
     output = tmp_path_factory.mktemp("driver") / "abi_driver"

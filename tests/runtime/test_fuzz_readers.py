@@ -6,8 +6,7 @@ import shutil
 
 import fake
 import pytest
-from building import HERE, build_driver, call
-from test_hostile_files import READERS
+from building import HERE, READERS, build_driver, call
 
 from pock_tvm import Trainer
 from pock_tvm.artifact.dataset_file import write_dataset
@@ -15,11 +14,6 @@ from pock_tvm.artifact.dataset_file import write_dataset
 pytestmark = pytest.mark.skipif(not shutil.which("clang"), reason="needs clang, for libFuzzer")
 SCHEDULES = ("constant", "cosine:warmup=3,end=0.1", "step:every=10,by=0.5", "one-cycle:rise=0.3")
 NAMES = ("weights", "checkpoint", "data", "schedule")
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    return fake.write(tmp_path_factory.mktemp("artifact") / "fake")
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +64,9 @@ def test_a_million_executions_find_nothing(fuzzer, artifact, name, tmp_path):
     fuzz(fuzzer, artifact, name, tmp_path, 1_000_000)
 
 
-def test_the_good_files_are_taken(fuzzer, artifact, tmp_path):
+def test_the_good_files_are_taken(reader_driver, artifact, tmp_path):
     """The check of the check: a fuzzer that starts from refused files sees nothing."""
-    driver = build_driver(artifact, "hostile_driver.c", tmp_path / "driver", names=READERS)
     for name in NAMES:
         write_seeds(artifact, name, tmp_path / name)
         for path in (tmp_path / name).iterdir():
-            assert call(driver, name, path).stdout.startswith("0 "), path
+            assert call(reader_driver, name, path).stdout.startswith("0 "), path

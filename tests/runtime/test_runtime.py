@@ -18,11 +18,6 @@ WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 
 
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    return fake.write(tmp_path_factory.mktemp("artifact") / "fake")
-
-
 def build(*command):
     done = call(*command)
     assert done.returncode == 0, done.stderr
