@@ -51,6 +51,9 @@ class MaskedTrainer(Trainer):
         self._session.progress = progress
         self._held = [] if mask is None else self._held_by(mask)
 
+    def __enter__(self) -> "MaskedTrainer":
+        return self
+
     def _held_by(self, mask: Mask) -> list[tuple[np.ndarray, Any, np.ndarray]]:
         """Return (memory, index, values) of all that is to stay."""
         weights = {n: t for n, t in self._state.items() if t.role == "weight"}

@@ -35,6 +35,7 @@ class LocalPool:
         self._count = workers or len(os.sched_getaffinity(0))
         self._lock = threading.Lock()
         self._processes: list[subprocess.Popen[str]] = []
+        self._idle: list[subprocess.Popen[str]] = []
         self._stopping = False
 
     @property
@@ -58,13 +59,26 @@ class LocalPool:
         for thread in threads:
             waiting.put(None)
             thread.start()
+        complete = False
         try:
             for _ in tasks:
                 yield done.get()
+            complete = True
         finally:
-            self._stop()
+            if not complete:
+                self.close()
             for thread in threads:
                 thread.join()
+
+    def close(self) -> None:
+        """End the workers, in the middle of what they do."""
+        self._stopping = True
+        with self._lock:
+            for worker in self._processes:
+                worker.kill()
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            self._retire(worker)
 
     def __enter__(self) -> "LocalPool":
         return self
@@ -75,7 +89,7 @@ class LocalPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop()
+        self.close()
 
     def _serve(
         self,
@@ -83,7 +97,7 @@ class LocalPool:
         done: "queue.SimpleQueue[tuple[str, Result]]",
     ) -> None:
         """Feed one worker, and the one that follows it if it dies."""
-        worker = self._start()
+        worker = self._idle_one() or self._start()
         while (item := waiting.get()) is not None and not self._stopping:
             key, task = item
             for _ in range(ATTEMPTS):
@@ -93,7 +107,20 @@ class LocalPool:
                 self._retire(worker)
                 worker = self._start()
             done.put((key, result or {"error": f"its worker died {ATTEMPTS} times"}))
-        self._retire(worker)
+        if self._stopping:
+            self._retire(worker)
+        else:
+            with self._lock:
+                self._idle.append(worker)
+
+    def _idle_one(self) -> "subprocess.Popen[str] | None":
+        """Return a worker that has loaded its libraries already, and lives."""
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        if worker is not None and worker.poll() is not None:
+            self._retire(worker)
+            return None
+        return worker
 
     def _start(self) -> "subprocess.Popen[str]":
         paths = [str(_PACKAGE_ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -117,13 +144,6 @@ class LocalPool:
         worker.stdout.close()
         with self._lock:
             self._processes.remove(worker)
-
-    def _stop(self) -> None:
-        """End the workers in the middle of what they do."""
-        self._stopping = True
-        with self._lock:
-            for worker in self._processes:
-                worker.kill()
 
 
 def _ask(worker: "subprocess.Popen[str]", task: Task) -> Result | None:

@@ -84,6 +84,12 @@ def save_samples(samples: Samples, path: Path) -> None:
     np.savez(path, labels=samples.labels, **arrays)  # type: ignore[arg-type]  # names are texts
 
 
+def load_samples(path: str) -> tuple[Any, np.ndarray]:
+    """Return the inputs and labels of what ``save_samples`` wrote."""
+    samples = _samples(path)
+    return _inputs(samples), samples.labels
+
+
 _SINGLE = "the only input"
 
 

@@ -31,7 +31,10 @@ def _bad_runs(count):
 def test_every_task_has_its_result():
     with LocalPool(2) as pool:
         results = dict(pool.map(_bad_runs(5)))
-        assert not pool.pids  # they have ended
+        pids = pool.pids
+        assert dict(pool.map(_bad_runs(5))) == results
+        assert pool.pids == pids  # the same workers
+    assert not pool.pids
     assert set(results) == set(_bad_runs(5))
     assert "/nowhere/3 is not an artifact" in results["run 3"]["error"]
 

@@ -1,0 +1,235 @@
+"""Fine-tune the best schemes for real, beside what everybody would try first."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+from pock_tvm.search.contributions import rank_correlation, value
+from pock_tvm.search.cost_model import Cost
+from pock_tvm.search.kernel_times import profile
+from pock_tvm.search.pool import Task
+from pock_tvm.search.runs import Run
+from pock_tvm.search.selection import Selection
+from pock_tvm.search.space import Choice
+from pock_tvm.search.study import PROFILE_STEPS, Study, cost_of
+from pock_tvm.update import LoRA, UpdateScheme
+
+LORA_RANK = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A scheme that was compiled and fine-tuned."""
+
+    name: str
+    words: str
+    predicted: Cost
+    planned_bytes: int
+    """What the artifact's manifest says: weights, state and transients."""
+    transient_bytes: int
+    step_ms: float | None
+    """Measured on one thread; None where it cannot run here."""
+    learning_rate: float
+    accuracies: tuple[float, ...] = field(default=())
+    losses: tuple[float, ...] = field(default=())
+    diverged: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain data, with means and deviations."""
+        resident, transient, ms = self.predicted
+        return {
+            "name": self.name,
+            "words": self.words,
+            "accuracy": fmean(self.accuracies) if self.accuracies else None,
+            "deviation": stdev(self.accuracies) if len(self.accuracies) > 1 else None,
+            "loss": fmean(self.losses) if self.losses else None,
+            "accuracies": list(self.accuracies),
+            "diverged": self.diverged,
+            "learning_rate": self.learning_rate,
+            "predicted_bytes": int(resident + transient),
+            "planned_bytes": self.planned_bytes,
+            "transient_bytes": self.transient_bytes,
+            "predicted_ms": ms,
+            "step_ms": self.step_ms,
+        }
+
+
+def prove(study: Study, selection: Selection) -> list[Contender]:
+    """Compile, time and fine-tune the finalists and the usual schemes of the same bytes."""
+    schemes = contenders(study, selection)
+    costs = study.plan({f"proof: {name}": scheme for name, (scheme, _) in schemes.items()})
+    artifacts = {}
+    for index, (name, (scheme, _)) in enumerate(schemes.items()):
+        study.tell("compile for the proof", index, len(schemes), name)
+        artifacts[name] = study.workspace.artifact(_folder(name), scheme, study.setting)
+    rates = _best_rates(study, {n: str(a.directory) for n, a in artifacts.items()})
+    s = study.settings
+    tasks: dict[str, Task] = {}
+    for name, artifact in artifacts.items():
+        for seed in range(s.proof_seeds):
+            tasks[f"{name}|{seed}"] = Run(
+                artifact=str(artifact.directory),
+                train=study.workspace.data("learn"),
+                measure=study.workspace.data("test"),
+                steps=s.proof_steps,
+                learning_rate=rates[name],
+                seed=seed,
+            ).as_task()
+    results = study.do("proof", tasks)
+    found = []
+    for name, artifact in artifacts.items():
+        mine = [results[f"{name}|{seed}"] for seed in range(s.proof_seeds)]
+        regions = artifact.description.regions
+        found.append(
+            Contender(
+                name=name,
+                words=schemes[name][1],
+                predicted=cost_of(costs[f"proof: {name}"], selection.times),
+                planned_bytes=regions.frozen_bytes + regions.state_bytes + regions.arena_bytes,
+                transient_bytes=regions.arena_bytes,
+                step_ms=_measured_ms(study, name, artifact),
+                learning_rate=rates[name],
+                accuracies=tuple(r["accuracy"] for r in mine if r.get("accuracy") is not None),
+                losses=tuple(r["loss"] for r in mine if r.get("loss") is not None),
+                diverged=sum(r.get("loss") is None for r in mine),
+            )
+        )
+    return found
+
+
+def contenders(study: Study, selection: Selection) -> dict[str, tuple[UpdateScheme, str]]:
+    """Return schemes by name, each with what it is in words."""
+    space = study.space
+    found = {
+        f"searched {rank}": (space.scheme(choice, f"searched {rank}"), space.in_words(choice))
+        for rank, choice in enumerate(selection.finalists, 1)
+    }
+    best = cost_of(selection.plans[selection.finalists[0]], selection.times)
+    allowed = best[0] + best[1]
+
+    def last_biases(count: int) -> UpdateScheme:
+        return space.scheme(Choice(count, space.nothing.ratios), "bias-only")
+
+    def last_tensors(count: int) -> UpdateScheme:
+        return UpdateScheme(name="last-k", trainable=study.learnable[-count:])
+
+    adaptable = study.adaptable
+
+    def low_rank(count: int) -> UpdateScheme:
+        lora = LoRA(rank=LORA_RANK, alpha=2.0 * LORA_RANK, targets=adaptable[-count:])
+        return UpdateScheme(name="LoRA", trainable=space.always, lora=(lora,))
+
+    head = len(space.always)
+    for name, make, least, most in (
+        ("bias-only", last_biases, 1, len(space.biases)),
+        ("last-k", last_tensors, head + 1, len(study.learnable)),
+        ("LoRA", low_rank, 1, len(adaptable)),
+    ):
+        count = _largest(study, name, make, least, most, allowed)
+        if count:
+            found[name] = (make(count), f"the last {count} of {most}, as many as fit")
+    found["full"] = (study.everything, "everything")
+    found["head"] = (space.scheme(space.nothing, "head"), "the head alone")
+    return found
+
+
+def rank_real(study: Study, selection: Selection) -> dict[str, Any]:
+    """Fine-tune schemes from all over the scale of predictions, and compare the orders."""
+    s, space = study.settings, study.space
+    fitness = selection.objective.gains
+    pool = [*selection.plans, *(choice for choice, _ in selection.found.best)]
+    ordered = sorted(dict.fromkeys(pool), key=lambda c: float(fitness.of(c.genes()[None])[0]))
+    picked = [
+        ordered[i]
+        for i in np.unique(np.linspace(0, len(ordered) - 1, s.ranked).round().astype(int))
+    ]
+    tasks = {
+        f"{index}|{seed}": study.masked_run(
+            space.scheme(choice),
+            train=study.workspace.data("train"),
+            measure=study.workspace.data("test"),
+            steps=s.steps,
+            learning_rate=s.learning_rate,
+            seed=seed,
+        )
+        for index, choice in enumerate(picked)
+        for seed in range(s.proof_seeds)
+    }
+    results = study.do("ranking", tasks)
+    rows: list[dict[str, Any]] = []
+    for index, choice in enumerate(picked):
+        values = [value(results[f"{index}|{seed}"], s.measure) for seed in range(s.proof_seeds)]
+        valid = [v for v in values if v is not None]
+        rows.append(
+            {
+                "words": space.in_words(choice),
+                "predicted": float(fitness.of(choice.genes()[None])[0]),
+                "real": fmean(valid) if valid else None,
+            }
+        )
+    known = [row for row in rows if row["real"] is not None]
+    rho = rank_correlation([r["predicted"] for r in known], [r["real"] for r in known])
+    return {"spearman": rho, "schemes": rows, "measure": s.measure}
+
+
+def _largest(
+    study: Study,
+    name: str,
+    make: Callable[[int], UpdateScheme],
+    least: int,
+    most: int,
+    allowed: float,
+) -> int:
+    """Return the largest count whose plan fits, 0 where none does; costs grow with the count."""
+    low, high = least - 1, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        key = f"{name} {middle}"
+        if study.plan({key: make(middle)})[key].total_bytes <= allowed:
+            low = middle
+        else:
+            high = middle - 1
+    return low if low >= least else 0
+
+
+def _best_rates(study: Study, artifacts: Mapping[str, str]) -> dict[str, float]:
+    """Return the rate of each contender that does best on held-out samples."""
+    s = study.settings
+    rates = [s.learning_rate * factor for factor in s.rates]
+    tasks = {
+        f"{name}|{rate:g}": Run(
+            artifact=artifact,
+            train=study.workspace.data("train"),
+            measure=study.workspace.data("held_out"),
+            steps=s.proof_steps,
+            learning_rate=rate,
+            seed=s.seed,
+        ).as_task()
+        for name, artifact in artifacts.items()
+        for rate in rates
+    }
+    results = study.do("rates", tasks)
+    return {name: _best(results, name, rates) for name in artifacts}
+
+
+def _best(results: Mapping[str, Mapping[str, Any]], name: str, rates: Sequence[float]) -> float:
+    losses = {rate: results[f"{name}|{rate:g}"].get("loss") for rate in rates}
+    return min(rates, key=lambda r: float("inf") if losses[r] is None else float(losses[r] or 0.0))
+
+
+def _measured_ms(study: Study, name: str, artifact: Any) -> float | None:
+    if study.settings.target != "host":
+        return None
+    kept = study.database.get("measured", name)
+    if kept is None:
+        study.tell("time", 0, 1, name)
+        kept = profile(artifact, threads=1, steps=PROFILE_STEPS)
+        study.database.put("measured", name, kept)
+    return float(kept["step_ns"]) / 1e6
+
+
+def _folder(name: str) -> str:
+    return f"proof-{name.replace(' ', '-')}"
