@@ -19,6 +19,7 @@ from pock_tvm.cli.inspect import inspect_command
 from pock_tvm.cli.predict import predict_command
 from pock_tvm.cli.profile import profile_command
 from pock_tvm.cli.run_remote import run_remote_command
+from pock_tvm.cli.search import search_command
 from pock_tvm.cli.targets import targets_command
 from pock_tvm.cli.train import train_command
 
@@ -84,6 +85,7 @@ def pock(*, debug: bool) -> None:
 
 for _command in (
     compile_command,
+    search_command,
     check_command,
     train_command,
     evaluate_command,

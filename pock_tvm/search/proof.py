@@ -1,5 +1,7 @@
 """Fine-tune the best schemes for real, beside what everybody would try first."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
@@ -14,7 +16,7 @@ from pock_tvm.search.pool import Task
 from pock_tvm.search.runs import Run
 from pock_tvm.search.selection import Selection
 from pock_tvm.search.space import Choice
-from pock_tvm.search.study import PROFILE_STEPS, Study, cost_of
+from pock_tvm.search.study import PROFILE_STEPS, Study, cost_of, key_of
 from pock_tvm.update import LoRA, UpdateScheme
 
 LORA_RANK = 4
@@ -60,38 +62,40 @@ class Contender:
 def prove(study: Study, selection: Selection) -> list[Contender]:
     """Compile, time and fine-tune the finalists and the usual schemes of the same bytes."""
     schemes = contenders(study, selection)
-    costs = study.plan({f"proof: {name}": scheme for name, (scheme, _) in schemes.items()})
+    # By what they are and not by what they are called: another budget has other finalists.
+    keys = {name: _digest(scheme) for name, (scheme, _) in schemes.items()}
+    costs = study.plan({keys[name]: scheme for name, (scheme, _) in schemes.items()})
     artifacts = {}
     for index, (name, (scheme, _)) in enumerate(schemes.items()):
         study.tell("compile for the proof", index, len(schemes), name)
-        artifacts[name] = study.workspace.artifact(_folder(name), scheme, study.setting)
-    rates = _best_rates(study, {n: str(a.directory) for n, a in artifacts.items()})
+        artifacts[name] = study.workspace.artifact(keys[name], scheme, study.setting)
+    rates = _best_rates(study, {keys[n]: str(a.directory) for n, a in artifacts.items()})
     s = study.settings
     tasks: dict[str, Task] = {}
     for name, artifact in artifacts.items():
         for seed in range(s.proof_seeds):
-            tasks[f"{name}|{seed}"] = Run(
+            tasks[f"{keys[name]}|{seed}"] = Run(
                 artifact=str(artifact.directory),
                 train=study.workspace.data("learn"),
                 measure=study.workspace.data("test"),
                 steps=s.proof_steps,
-                learning_rate=rates[name],
+                learning_rate=rates[keys[name]],
                 seed=seed,
             ).as_task()
     results = study.do("proof", tasks)
     found = []
     for name, artifact in artifacts.items():
-        mine = [results[f"{name}|{seed}"] for seed in range(s.proof_seeds)]
+        mine = [results[f"{keys[name]}|{seed}"] for seed in range(s.proof_seeds)]
         regions = artifact.description.regions
         found.append(
             Contender(
                 name=name,
                 words=schemes[name][1],
-                predicted=cost_of(costs[f"proof: {name}"], selection.times),
+                predicted=cost_of(costs[keys[name]], selection.times),
                 planned_bytes=regions.frozen_bytes + regions.state_bytes + regions.arena_bytes,
                 transient_bytes=regions.arena_bytes,
-                step_ms=_measured_ms(study, name, artifact),
-                learning_rate=rates[name],
+                step_ms=_measured_ms(study, keys[name], artifact),
+                learning_rate=rates[keys[name]],
                 accuracies=tuple(r["accuracy"] for r in mine if r.get("accuracy") is not None),
                 losses=tuple(r["loss"] for r in mine if r.get("loss") is not None),
                 diverged=sum(r.get("loss") is None for r in mine),
@@ -147,7 +151,7 @@ def rank_real(study: Study, selection: Selection) -> dict[str, Any]:
         for i in np.unique(np.linspace(0, len(ordered) - 1, s.ranked).round().astype(int))
     ]
     tasks = {
-        f"{index}|{seed}": study.masked_run(
+        f"{key_of(choice)}|{seed}": study.masked_run(
             space.scheme(choice),
             train=study.workspace.data("train"),
             measure=study.workspace.data("test"),
@@ -155,13 +159,15 @@ def rank_real(study: Study, selection: Selection) -> dict[str, Any]:
             learning_rate=s.learning_rate,
             seed=seed,
         )
-        for index, choice in enumerate(picked)
+        for choice in picked
         for seed in range(s.proof_seeds)
     }
     results = study.do("ranking", tasks)
     rows: list[dict[str, Any]] = []
-    for index, choice in enumerate(picked):
-        values = [value(results[f"{index}|{seed}"], s.measure) for seed in range(s.proof_seeds)]
+    for choice in picked:
+        values = [
+            value(results[f"{key_of(choice)}|{seed}"], s.measure) for seed in range(s.proof_seeds)
+        ]
         valid = [v for v in values if v is not None]
         rows.append(
             {
@@ -231,5 +237,7 @@ def _measured_ms(study: Study, name: str, artifact: Any) -> float | None:
     return float(kept["step_ns"]) / 1e6
 
 
-def _folder(name: str) -> str:
-    return f"proof-{name.replace(' ', '-')}"
+def _digest(scheme: UpdateScheme) -> str:
+    """Return a name of what a scheme trains."""
+    content = {key: value for key, value in scheme.describe().items() if key != "name"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

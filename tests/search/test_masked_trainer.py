@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from bars_net import LABELS, PICTURES, small_model
 
 import pock_tvm
 from pock_tvm.compilation.inventory import parameters_of
@@ -11,7 +12,6 @@ from pock_tvm.errors import UnknownNameError, UnsupportedModelError
 from pock_tvm.search.masked_trainer import MaskedTrainer
 from pock_tvm.search.space import Choice, Space
 from pock_tvm.update import resolve
-from tests.search.small_net import LABELS, PICTURES, small_model
 
 STEPS, RATE = 12, 3e-3
 

@@ -37,6 +37,11 @@ def small_model():
     return import_module(small_module(), (torch.zeros(1, 1, 8, 8),), batch=BATCH, name="small")
 
 
+def bars():
+    """As ``bars_net:bars``, what a reference to a model names."""
+    return small_module(), (torch.zeros(1, 1, 8, 8),)
+
+
 def pictures(count, seed=0):
     """Bars that lie, stand or cross, in noise; and which of them."""
     generator = np.random.default_rng(seed)

