@@ -8,10 +8,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pock_tvm.search.pool import LocalPool
-from pock_tvm.search.ray_pool import RayPool
 from pock_tvm.search.samples import LabelledSamples, Samples, Split, read_npz, split
 
 if TYPE_CHECKING:
+    from pock_tvm.search.ray_pool import RayPool
     from pock_tvm.search.run_search import SearchResult, search
     from pock_tvm.search.settings import SearchSettings
 
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "RayPool": "pock_tvm.search.ray_pool",
     "SearchResult": "pock_tvm.search.run_search",
     "SearchSettings": "pock_tvm.search.settings",
     "search": "pock_tvm.search.run_search",

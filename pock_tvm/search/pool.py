@@ -18,6 +18,9 @@ Result = dict[str, Any]
 ATTEMPTS = 2
 """A task whose worker died is tried once more: the worker may have been killed for its memory."""
 
+THREADS = "pock search"
+"""Name of the threads that feed the workers."""
+
 _PACKAGE_ROOT = Path(__file__).parents[2]
 
 
@@ -53,7 +56,7 @@ class LocalPool:
             waiting.put(item)
         count = min(self._count, len(tasks))
         threads = [
-            threading.Thread(target=self._serve, args=(waiting, done), daemon=True)
+            threading.Thread(target=self._serve, args=(waiting, done), name=THREADS, daemon=True)
             for _ in range(count)
         ]
         for thread in threads:

@@ -1,6 +1,7 @@
 """Do many tasks on a Ray cluster, whose machines see this one's folders under the same names."""
 
 import logging
+import socket
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -27,6 +28,7 @@ class RayPool:
         except ImportError:
             raise PockError("--ray needs Ray: pip install 'pock-tvm[cluster]'") from None
         self._ray = ray
+        _knock(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -56,3 +58,18 @@ class RayPool:
         trace: TracebackType | None,
     ) -> None:
         self._ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Check that somebody listens: Ray itself would try for minutes, then end the process.
+
+    Raises:
+        PockError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return  # ``auto``, or a form that Ray resolves
+    try:
+        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()
+    except OSError as error:
+        raise PockError(f"no Ray cluster answers at {address}: {error.strerror or error}") from None
