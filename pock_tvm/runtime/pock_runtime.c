@@ -189,5 +189,11 @@ int pock_evaluate(pock_session *session, float *loss, int32_t *correct) {
 
 int pock_predict(pock_session *session) { return call_entry(session, POCK_PREDICT); }
 
-void pock_get_progress(const pock_session *session, pock_progress *progress) { *progress = session->progress; }
-void pock_set_progress(pock_session *session, const pock_progress *progress) { session->progress = *progress; }
+void pock_get_progress(const pock_session *session, pock_progress *progress) {
+  const pock_progress none = {0, 0, 0};
+  if (progress) *progress = session ? session->progress : none;
+}
+
+void pock_set_progress(pock_session *session, const pock_progress *progress) {
+  if (session && progress) session->progress = *progress;
+}

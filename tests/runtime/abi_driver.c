@@ -105,6 +105,12 @@ static int bad(const char *weights) {
   show("no such number", pock_describe_tensor(session, pock_tensor_count(), &about), session);
   show("no checkpoint name", pock_checkpoint_save(session, NULL), session);
   show("no step's session", pock_train_step(NULL, 0.1f, NULL), NULL);
+  pock_progress progress = {1, 2, 3};
+  pock_get_progress(NULL, &progress);
+  pock_get_progress(session, NULL);
+  pock_set_progress(NULL, &progress);
+  pock_set_progress(session, NULL);
+  if (progress.cursor || pock_waiting(NULL)) return 1;
   show("threads", pock_set_threads(session, 3), session);
   fill(session, 1);
   show("kernel", pock_train_step(session, -8.0f, NULL), session);
