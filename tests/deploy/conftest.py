@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,7 @@ def sshd(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sshd")
     controls = folder / "controls"
     controls.mkdir()
+    sockets = Path(tempfile.mkdtemp())  # a socket's path may have 107 characters
     port = _free_port()
     for name in ("host", "client", "stranger"):
         _generate_key(folder / name)
@@ -110,7 +112,7 @@ def sshd(tmp_path_factory):
             f"Host *\n  IdentityFile {folder}/{identity}\n  IdentitiesOnly yes\n"
             f"  IdentityAgent none\n  UserKnownHostsFile {folder}/known\n"
             "  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  LogLevel ERROR\n"
-            f"  ControlMaster auto\n  ControlPath {folder}/{identity}-%C\n"
+            f"  ControlMaster auto\n  ControlPath {sockets}/{identity}-%C\n"
             "  ControlPersist 10\n"  # one login for all calls, as many users have it
         )
     log = (folder / "log").open("w")
@@ -123,12 +125,13 @@ def sshd(tmp_path_factory):
             pytest.skip(f"sshd does not start here: {(folder / 'log').read_text()}")
         time.sleep(0.02)
     yield folder, port
-    for control in folder.glob("client-*"):  # the logins that are still open
+    for control in sockets.iterdir():  # the logins that are still open
         leave = ["ssh", "-o", f"ControlPath={control}", "-O", "exit", "device"]
         subprocess.run(leave, capture_output=True, check=False)
     server.terminate()
     server.wait()
     log.close()
+    shutil.rmtree(sockets)
 
 
 @pytest.fixture(scope="session")
