@@ -43,3 +43,7 @@ class DivergedError(PockError):
 
 class DeployError(PockError):
     """A device cannot be reached, refuses an artifact, or computes something else with it."""
+
+
+class TargetFileError(PockError):
+    """A user's own target cannot be read, or describes no machine that can be compiled for."""

@@ -4,26 +4,34 @@ if __name__ != "pock_tvm.targets":
     raise ImportError("import pock_tvm.targets, not targets")
 
 import difflib
+from pathlib import Path
 
 from pock_tvm.errors import UnknownNameError
-from pock_tvm.targets import arm, x86
+from pock_tvm.targets import android, apple, arm, riscv, x86
 from pock_tvm.targets.base import TargetSpec
+from pock_tvm.targets.target_file import read_target
 
 __all__ = ["TargetSpec", "get_target", "target_specs"]
+
+_FAMILIES = (x86, arm, android, apple, riscv)
 
 
 def target_specs() -> dict[str, TargetSpec]:
     """Return every known target by its command-line name, the host first."""
-    return {spec.name: spec for spec in (x86.host_spec(), *x86.SPECS, *arm.SPECS)}
+    known = [spec for family in _FAMILIES for spec in family.SPECS]
+    return {spec.name: spec for spec in (x86.host_spec(), *known)}
 
 
 def get_target(name: str) -> TargetSpec:
-    """Look a target up by its command-line name.
+    """Look a target up by its command-line name, or read it from the ``.toml`` file named.
 
     Raises:
         UnknownNameError: no target has that name; the message offers the nearest one.
+        TargetFileError: the file cannot be read as a target.
     """
     specs = target_specs()
+    if name.endswith(".toml"):
+        return read_target(Path(name), specs)
     if name in specs:
         return specs[name]
     near = difflib.get_close_matches(name, specs, n=1)

@@ -26,7 +26,7 @@ SPECS = tuple(
         cores=4,
         source="x86-64 psABI microarchitecture levels; caches of Skylake client, Intel SDM",
     )
-    for level, bits, registers in (("v3", 256, 16), ("v4", 512, 32))
+    for level, bits, registers in (("v2", 128, 16), ("v3", 256, 16), ("v4", 512, 32))
 )
 
 

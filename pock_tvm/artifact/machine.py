@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_V2 = ("popcnt", "sse4_1", "sse4_2", "ssse3")
 _V3 = ("avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
 _LEVELS = {
+    "x86-64-v2": _V2,
     "x86-64-v3": _V3,
     "x86-64-v4": (*_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"),
 }

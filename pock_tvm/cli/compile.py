@@ -36,7 +36,12 @@ T = TypeVar("T")
     required=True,
     help="Folder to write; an artifact that is there already is replaced.",
 )
-@click.option("--target", default="host", show_default=True, help="See `pock targets`.")
+@click.option(
+    "--target",
+    default="host",
+    show_default=True,
+    help="See `pock targets`; or a .toml file that describes your own.",
+)
 @click.option(
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Samples in a step."
 )

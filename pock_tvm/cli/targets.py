@@ -47,7 +47,7 @@ def targets_command(context: click.Context, *, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show_command(*, name: str, as_json: bool) -> None:
-    """Show everything that is known about the target NAME.
+    """Show everything that is known about the target NAME, or about that of a .toml file.
 
     \b
     $ pock targets show raspberry-pi-4

@@ -13,9 +13,9 @@ PARALLEL_POINTS = 16 * 1024
 
 
 def lanes_of(stage: Stage, spec: TargetSpec) -> int:
-    """Return the elements of one vector step: a register of the widest type in the stage."""
+    """Return the elements of one vector step: a register of the widest type, at least one."""
     types = [stage.output.dtype, *(load.source.dtype for load in loads(stage.block.body))]
-    return spec.vector_bits // max(8, *(DataType(str(t)).bits for t in types))
+    return max(1, spec.vector_bits // max(8, *(DataType(str(t)).bits for t in types)))
 
 
 def vectorize(sch: s_tir.Schedule, loop: Any, lanes: int) -> None:
