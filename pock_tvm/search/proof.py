@@ -11,6 +11,7 @@ import numpy as np
 
 from pock_tvm.search.contributions import rank_correlation, value
 from pock_tvm.search.cost_model import Cost
+from pock_tvm.search.evolve import draw
 from pock_tvm.search.kernel_times import profile
 from pock_tvm.search.pool import Task
 from pock_tvm.search.runs import Run
@@ -20,6 +21,8 @@ from pock_tvm.search.study import PROFILE_STEPS, Study, cost_of, key_of
 from pock_tvm.update import LoRA, UpdateScheme
 
 LORA_RANK = 4
+DRAWN = 500
+"""Choices drawn beside the planned ones, so that some stand all over the scale of predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,12 +147,13 @@ def rank_real(study: Study, selection: Selection) -> dict[str, Any]:
     """Fine-tune schemes from all over the scale of predictions, and compare the orders."""
     s, space = study.settings, study.space
     fitness = selection.objective.gains
+    drawn = draw(space, DRAWN, np.random.default_rng([s.seed, 2]))
     pool = [*selection.plans, *(choice for choice, _ in selection.found.best)]
-    ordered = sorted(dict.fromkeys(pool), key=lambda c: float(fitness.of(c.genes()[None])[0]))
-    picked = [
-        ordered[i]
-        for i in np.unique(np.linspace(0, len(ordered) - 1, s.ranked).round().astype(int))
-    ]
+    pool = list(dict.fromkeys([*pool, *map(Choice.of, drawn)]))
+    predicted = fitness.of(np.stack([choice.genes() for choice in pool]))
+    wanted = np.linspace(predicted.min(), predicted.max(), s.ranked)
+    nearest = np.abs(predicted[:, None] - wanted).argmin(axis=0)
+    picked = [pool[i] for i in dict.fromkeys(nearest.tolist())]
     tasks = {
         f"{key_of(choice)}|{seed}": study.masked_run(
             space.scheme(choice),
