@@ -96,8 +96,11 @@ def _timed(
         for system in systems:
             begin = time.perf_counter()
             losses[system.name].append(system.step())
+            spent = time.perf_counter() - begin
             if turn >= warmup:
-                seconds[system.name].append(time.perf_counter() - begin)
+                seconds[system.name].append(system.seconds or spent)
+    for system in systems:
+        system.close()
     for name in names:
         for theirs, ours in zip(losses[name][:2], losses["pock"][:2], strict=True):
             if abs(theirs - ours) > 1e-5 * abs(ours):
@@ -152,7 +155,9 @@ def _memory(name: str, task: Task, folder: Path) -> dict[str, int]:
     system = SYSTEMS[name].for_memory(task, folder)
     for _ in range(MEMORY_STEPS):
         system.step()
-    return {"peak_bytes": _status_bytes("VmHWM") - before}
+    elsewhere = system.peak_bytes()
+    system.close()
+    return {"peak_bytes": _status_bytes("VmHWM") - before if elsewhere is None else elsewhere}
 
 
 def _status_bytes(field: str) -> int:

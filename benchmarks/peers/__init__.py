@@ -1,9 +1,13 @@
 """The systems that a training step is timed on: ours and its peers, one file each."""
 
 from benchmarks.peers.pock import Pock
+from benchmarks.peers.remote import Jax, TensorFlow
 from benchmarks.peers.task import System, Task
+from benchmarks.peers.torch_compile import TorchCompile
 from benchmarks.peers.torch_eager import TorchEager
 
-SYSTEMS: dict[str, type[System]] = {"pock": Pock, "torch": TorchEager}
+SYSTEMS: dict[str, type[System]] = {
+    system.name: system for system in (Pock, TorchEager, TorchCompile, Jax, TensorFlow)
+}
 
 __all__ = ["SYSTEMS", "System", "Task"]

@@ -81,6 +81,8 @@ class System(ABC):
     """Something that trains; made once, stepped many times."""
 
     name: str
+    seconds: float | None = None
+    """Of the last step, where the system runs in a process of its own and says how long."""
 
     @abstractmethod
     def __init__(self, task: Task, folder: Path) -> None:
@@ -89,6 +91,13 @@ class System(ABC):
     @abstractmethod
     def step(self) -> float:
         """Do one optimizer step and return its loss."""
+
+    def peak_bytes(self) -> int | None:
+        """Return what a process of the system's own took beyond its libraries."""
+        return None
+
+    def close(self) -> None:  # noqa: B027  most have started nothing
+        """End what the system has started."""
 
     def planned_bytes(self) -> int | None:
         """Return the bytes that the system says it needs, None where it does not say."""
