@@ -19,8 +19,8 @@ STEPS, RATE, RECORDS = 10, 0.05, 3
 TOLERANCE = 1e-4
 """Relative: sums in another order, over ten steps."""
 
-MACHINES = ("raspberry-pi-zero", "riscv64")
-"""One of each instruction set; test_raspberry_pi.py has the third."""
+MACHINES = ("raspberry-pi-zero", "hexagon-v66", "riscv64")
+"""One of each instruction set; test_raspberry_pi.py has the fourth."""
 MORE_MACHINES = (
     "x86-64-v2",
     "raspberry-pi-3",
@@ -29,6 +29,8 @@ MORE_MACHINES = (
     "snapdragon-8",
     "apple-m1",
     "apple-m2",
+    "hexagon-v68",
+    "hexagon-v73",
 )
 
 
@@ -69,7 +71,7 @@ def samples(model):
 
 @pytest.fixture(scope="module")
 def on_host(model, samples, tmp_path_factory):
-    """Losses of this machine."""
+    """Losses of this machine, its artifact, and its checkpoint after half of the steps."""
     folder = tmp_path_factory.mktemp("host")
     pock_tvm.compile(model, folder / "net", optimizer="adamw")
     losses = []
@@ -77,7 +79,9 @@ def on_host(model, samples, tmp_path_factory):
         for step in range(STEPS):
             at = (np.arange(model.batch) + step * model.batch) % len(samples[1])
             losses.append(trainer.step(samples[0][at], samples[1][at], RATE))
-    return losses
+            if step + 1 == STEPS // 2:
+                trainer.save_checkpoint(folder / "half")
+    return losses, folder / "net", folder / "half"
 
 
 @pytest.mark.parametrize(
@@ -91,5 +95,26 @@ def test_losses_agree_with_the_host(name, model, samples, on_host, tmp_path):
     data = tmp_path / "data"
     write_dataset(data, built.description, {small_net.INPUT: samples[0]}, samples[1])
     losses = losses_of(built, spec, data, "--steps", STEPS)
-    np.testing.assert_allclose(losses, on_host, rtol=TOLERANCE)
+    np.testing.assert_allclose(losses, on_host[0], rtol=TOLERANCE)
     assert len(losses) == STEPS
+
+
+def test_a_checkpoint_goes_to_a_board_and_back(model, samples, on_host, tmp_path):
+    spec = get_target("raspberry-pi-zero")
+    if not shutil.which(spec.emulator[0]):
+        pytest.skip(f"needs {spec.emulator[0]} (Debian package qemu-user)")
+    _, host, half = on_host
+    built = pock_tvm.compile(model, tmp_path / "net", target=spec, optimizer="adamw").artifact
+    write_dataset(tmp_path / "data", built.description, {small_net.INPUT: samples[0]}, samples[1])
+    # A checkpoint of single steps has drawn no samples: the board starts at the first ones again.
+    words = ("--resume", half, "--steps", RECORDS, "--checkpoint", tmp_path / "board")
+    on_board = losses_of(built, spec, tmp_path / "data", *words)
+    with Trainer(host) as trainer:
+        trainer.load_checkpoint(half)
+        batches = np.split(np.arange(len(samples[1])), RECORDS)
+        here = [trainer.step(samples[0][at], samples[1][at], RATE) for at in batches]
+        trainer.load_checkpoint(tmp_path / "board")
+        assert trainer.steps_done == STEPS // 2 + RECORDS
+        trainer.save_checkpoint(tmp_path / "back")
+    np.testing.assert_allclose(on_board, here, rtol=TOLERANCE)
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "board").read_bytes()
