@@ -36,9 +36,10 @@ artifact_argument: Decorator = click.argument("directory", type=click.Path(path_
 
 data_option: Decorator = click.option(
     "--data",
-    type=_FILE,
+    type=click.Path(exists=True, path_type=Path),
     required=True,
-    help="Samples: an .npz with one array per model input and `labels`, or a .pockdata file.",
+    help="Samples: an .npz with one array per model input and `labels`, a .pockdata file, or a "
+    "folder of pictures, one folder per class.",
 )
 
 threads_option: Decorator = click.option(

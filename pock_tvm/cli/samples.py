@@ -1,4 +1,4 @@
-"""Read what the user gives after ``--data``: ``.npz`` by tensor names, or ``.pockdata``."""
+"""Read what follows ``--data``: ``.npz`` by names, ``.pockdata``, or a folder of pictures."""
 
 import zipfile
 from pathlib import Path
@@ -10,6 +10,7 @@ from pock_tvm.artifact.dataset_file import read_dataset
 from pock_tvm.artifact.description import ArtifactDescription
 from pock_tvm.artifact.export import original_layout_of
 from pock_tvm.errors import BatchError
+from pock_tvm.samples.image_folder import read_image_folder
 
 LABELS = "labels"
 
@@ -20,7 +21,7 @@ def read_inputs(path: Path, description: ArtifactDescription) -> dict[str, np.nd
     Raises:
         BatchError: the file cannot be read, or lacks an input of the model.
     """
-    arrays = _read(path, description)
+    arrays = _read(path, description, labelled=False)
     arrays.pop(LABELS, None)
     return _only_inputs(path, description, arrays)
 
@@ -33,7 +34,7 @@ def read_samples(
     Raises:
         BatchError: the file cannot be read, or lacks the labels or an input of the model.
     """
-    arrays = _read(path, description)
+    arrays = _read(path, description, labelled=True)
     if label_tensor(description) is None:
         arrays.pop(LABELS, None)
         return _only_inputs(path, description, arrays), None
@@ -43,7 +44,9 @@ def read_samples(
     return _only_inputs(path, description, arrays), labels
 
 
-def _read(path: Path, description: ArtifactDescription) -> dict[str, np.ndarray]:
+def _read(path: Path, description: ArtifactDescription, *, labelled: bool) -> dict[str, np.ndarray]:
+    if path.is_dir():
+        return read_image_folder(path, description, labelled=labelled)
     if path.suffix == ".pockdata":
         stored = read_dataset(path, description)
         return {n: original_layout_of(description.tensor(n), a) for n, a in stored.items()}

@@ -1,0 +1,1 @@
+"""Read samples from what users have: one module per kind of source."""

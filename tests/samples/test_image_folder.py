@@ -1,0 +1,62 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pock_tvm.artifact.description import TensorSpec
+from pock_tvm.errors import BatchError
+from pock_tvm.samples.image_folder import read_image_folder
+
+
+def _description(channels=3, classes=2):
+    place = {"region": "arena", "offset": 0}
+    pixels = TensorSpec(
+        name="pixels", dtype="float32", shape=(4, channels, 6, 8), role="input", **place
+    )
+    label = TensorSpec(
+        name="labels", dtype="int64", shape=(4,), role="label", limit=classes, **place
+    )
+    return SimpleNamespace(tensors=(pixels, label))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, colour in (("b", (0, 255, 0)), ("a", (255, 0, 51))):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (30, 12), colour).save(tmp_path / name / "one.png")
+    return tmp_path
+
+
+def test_classes_by_name_and_channels_first(folder):
+    (folder / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.25]}'
+    )
+    arrays = read_image_folder(folder, _description(), labelled=True)
+    assert arrays["labels"].tolist() == [0, 1]
+    assert arrays["pixels"].shape == (2, 3, 6, 8)
+    assert arrays["pixels"].dtype == np.float32
+    np.testing.assert_allclose(
+        arrays["pixels"][:, :, 3, 4], [[1, -1, -1.2], [-1, 1, -2]], rtol=1e-6
+    )
+
+
+def test_the_centre_is_kept(folder):
+    image = Image.new("L", (24, 6), 0)
+    image.paste(255, (8, 0, 16, 6))
+    image.save(folder / "a" / "one.png")
+    arrays = read_image_folder(folder, _description(channels=1), labelled=True)
+    np.testing.assert_array_equal(arrays["pixels"][0], 1)
+
+
+def test_what_does_not_fit_is_refused(folder):
+    (folder / "c").mkdir()
+    with pytest.raises(BatchError, match="3 classes; the model's head has 2"):
+        read_image_folder(folder, _description(), labelled=True)
+    with pytest.raises(BatchError, match="c holds no pictures"):
+        read_image_folder(folder, _description(classes=3), labelled=True)
+    (folder / "c" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(BatchError, match=r"cannot read the picture .*broken\.png"):
+        read_image_folder(folder, _description(classes=3), labelled=True)
+    with pytest.raises(BatchError, match="two are least"):
+        read_image_folder(folder / "a", _description(), labelled=True)
