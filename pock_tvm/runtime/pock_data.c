@@ -38,7 +38,7 @@ static int check(pock_session *session, const char *path, const unsigned char *f
   uint8_t digest[32];
   pock_sha256_start(&hash);
   pock_sha256_add(&hash, file, 32);
-  pock_sha256_add(&hash, file + HEADER_BYTES, bytes - HEADER_BYTES);
+  pock_hash_mapping(&hash, file + HEADER_BYTES, bytes - HEADER_BYTES);
   pock_sha256_end(&hash, digest);
   if (memcmp(digest, file + 32, sizeof digest))
     return pock_fail(session, POCK_ERROR_FILE, "%s is damaged: its SHA-256 does not match", path);
@@ -71,7 +71,7 @@ static const unsigned char *copy_parts(pock_session *session, const unsigned cha
     const pock_tensor_row *tensor = &pock_artifact.tensors[i];
     if (tensor->role != role) continue;
     size_t bytes = (size_t)(tensor->bytes / pock_artifact.batch);
-    memcpy(session->arena + tensor->offset + row * bytes, from, bytes);
+    pock_copy_mapping(session->arena + tensor->offset + row * bytes, from, bytes);
     from += bytes;
   }
   return from;

@@ -49,7 +49,7 @@ static void release_pages(const unsigned char *from, size_t bytes) {
   (void)madvise((void *)start, (uintptr_t)from + bytes - start, MADV_DONTNEED);
 }
 
-static void hash_mapping(pock_sha256 *hash, const unsigned char *from, size_t bytes) {
+void pock_hash_mapping(pock_sha256 *hash, const unsigned char *from, size_t bytes) {
   for (size_t at = 0; at < bytes; at += RELEASE_BYTES) {
     size_t piece = bytes - at < RELEASE_BYTES ? bytes - at : RELEASE_BYTES;
     pock_sha256_add(hash, from + at, piece);
@@ -57,8 +57,8 @@ static void hash_mapping(pock_sha256 *hash, const unsigned char *from, size_t by
   }
 }
 
-/* Without the release, the trainable weights would lie in memory twice. */
-static void copy_mapping(unsigned char *to, const unsigned char *from, size_t bytes) {
+/* Without the release, the trainable weights and the samples would lie in memory twice. */
+void pock_copy_mapping(unsigned char *to, const unsigned char *from, size_t bytes) {
   for (size_t at = 0; at < bytes; at += RELEASE_BYTES) {
     size_t piece = bytes - at < RELEASE_BYTES ? bytes - at : RELEASE_BYTES;
     memcpy(to + at, from + at, piece);
@@ -74,7 +74,7 @@ static int check_weights(pock_session *session, const char *path, const void *ma
   pock_sha256 hash;
   uint8_t digest[32];
   pock_sha256_start(&hash);
-  hash_mapping(&hash, mapping, bytes);
+  pock_hash_mapping(&hash, mapping, bytes);
   pock_sha256_end(&hash, digest);
   if (memcmp(digest, pock_artifact.weights_sha256, sizeof digest))
     return pock_fail(session, POCK_ERROR_FILE, "%s does not have the SHA-256 of this artifact's weights: damaged, or of another artifact",
@@ -99,7 +99,7 @@ int pock_open(pock_session *session, const char *weights, const pock_setup *setu
   session->mapping = (void *)(uintptr_t)mapping;
   session->mapping_bytes = bytes;
   uint64_t trainable = pock_artifact.trainable_bytes;
-  copy_mapping(session->state, frozen + pock_artifact.frozen_bytes, trainable);
+  pock_copy_mapping(session->state, frozen + pock_artifact.frozen_bytes, trainable);
   if (pock_artifact.state_bytes > trainable)
     memset(session->state + trainable, 0, pock_artifact.state_bytes - trainable);
   pock_say(session, POCK_LOG_INFO, "%s for %s: %d threads, weights from %s", pock_artifact.model, pock_artifact.target,

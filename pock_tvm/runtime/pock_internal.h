@@ -190,4 +190,8 @@ int pock_sha256_fast(uint32_t state[8], const uint8_t *from, size_t blocks, cons
 const void *pock_map_file(const char *path, size_t *bytes);
 void pock_unmap_file(const void *mapping, size_t bytes);
 
+/* Read bytes of a mapped file without keeping them in memory: its pages are given back piece by piece. */
+void pock_hash_mapping(pock_sha256 *hash, const unsigned char *from, size_t bytes);
+void pock_copy_mapping(unsigned char *to, const unsigned char *from, size_t bytes);
+
 #endif
