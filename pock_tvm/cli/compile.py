@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pock_tvm.artifact.artifact_cache import ArtifactCache
 from pock_tvm.cli.compile_key import compile_key
 from pock_tvm.cli.memory import memory_of, memory_rows
 from pock_tvm.cli.options import BYTES, json_option
@@ -247,6 +246,9 @@ def compile_or_copy(
 ) -> tuple["Artifact", Mapping[str, Any]]:
     """Return the artifact and the report of this compilation, or of the same one before."""
     started = time.perf_counter()
+    # It reads manifests, with NumPy: not for --help.
+    from pock_tvm.artifact.artifact_cache import ArtifactCache
+
     kept = ArtifactCache.of_user() if cache else None
     key = compile_key(model, options) if kept is not None else None
     if kept is not None and key is not None and kept.holds(key):

@@ -36,7 +36,7 @@ artifact_argument: Decorator = click.argument("directory", type=click.Path(path_
 
 data_option: Decorator = click.option(
     "--data",
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(path_type=Path),
     required=True,
     help="Samples: an .npz with one array per model input and `labels`, a .pockdata file, or a "
     "folder of pictures, one folder per class.",
