@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test slow zoo check clean distclean
+.PHONY: help demo test slow long zoo check clean distclean
 
 help:
 	@echo 'make demo       pre-train, shift, fine-tune: the whole story on handwritten digits'
 	@echo 'make test       the tests that take minutes'
 	@echo 'make slow       the full-size ones that .ci/run runs'
+	@echo 'make long       a million executions of each fuzzer, ten kills of a search'
 	@echo 'make zoo        a step of every model of the zoo at full size; long'
 	@echo 'make check      ruff, mypy, import-linter'
 	@echo 'make clean      remove what was built; make distclean: .venv too'
@@ -25,6 +26,9 @@ test: $(INSTALLED)
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m slow
+
+long: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m long
 
 zoo: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m zoo --log-cli-level=info

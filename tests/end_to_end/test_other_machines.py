@@ -19,9 +19,11 @@ STEPS, RATE, RECORDS = 10, 0.05, 3
 TOLERANCE = 1e-4
 """Relative: sums in another order, over ten steps."""
 
-MACHINES = ("raspberry-pi-zero", "hexagon-v66", "riscv64")
-"""One of each instruction set; test_raspberry_pi.py has the fourth."""
+MACHINES = ("raspberry-pi-zero",)
+"""test_raspberry_pi.py has 64-bit Arm; the others wait minutes for zig to build a libc."""
 MORE_MACHINES = (
+    "hexagon-v66",
+    "riscv64",
     "x86-64-v2",
     "raspberry-pi-3",
     "raspberry-pi-5",

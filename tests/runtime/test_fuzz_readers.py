@@ -60,6 +60,12 @@ def test_a_short_run_finds_nothing(fuzzer, artifact, name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
+def test_a_run_of_half_a_minute_finds_nothing(fuzzer, artifact, name, tmp_path):
+    fuzz(fuzzer, artifact, name, tmp_path, 100_000)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
 def test_a_million_executions_find_nothing(fuzzer, artifact, name, tmp_path):
     fuzz(fuzzer, artifact, name, tmp_path, 1_000_000)
 

@@ -199,8 +199,10 @@ with LocalPool(1) as workers:
 """
 
 
-@pytest.mark.slow
-def test_a_search_that_is_killed_ten_times_comes_to_the_same_result(found, tmp_path):
+@pytest.mark.parametrize(
+    "most", [pytest.param(2, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.long)]
+)
+def test_a_search_that_is_killed_comes_to_the_same_result(found, tmp_path, most):
     path = tmp_path / "killed.toml"
     code = _KILLED.format(tests=str(Path(__file__).parent), path=str(path))
     generator = random.Random(7)
@@ -212,7 +214,7 @@ def test_a_search_that_is_killed_ten_times_comes_to_the_same_result(found, tmp_p
             text=True,
             env={**os.environ, "PYTHONPATH": str(Path(pock_tvm.__file__).parents[1])},
         )
-        if kills < 10:
+        if kills < most:
             # As far as some line of progress, and a random moment more: every stage has its turn.
             for _ in range(generator.randint(2, 40)):
                 line = process.stdout.readline()
@@ -227,8 +229,9 @@ def test_a_search_that_is_killed_ten_times_comes_to_the_same_result(found, tmp_p
         process.stdout.close()
         if process.wait() == 0:
             break
-    assert kills >= 5
-    assert {"contributions", "plans"} <= stages
+    assert kills >= most // 2
+    assert "contributions" in stages
+    assert "plans" in stages or most < 10
     ours, theirs = json.loads(path.with_suffix(".json").read_text()), found[0].summary
     assert ours["chosen"]["words"] == theirs["chosen"]["words"]
     for key in ("contributions", "ranking", "estimators"):
