@@ -7,7 +7,10 @@ median), ``peak_bytes, loss, ratio`` and the machine. Systems take turns, A B A 
 number of warm-up steps, so that all see the machine's drift; ``ratio`` is the median of the
 quotients of neighbouring steps, ours over the peer's. ``loss`` is that of the last step. The run
 fails where two systems differ by more than 1e-5 in the loss of the first two steps, that is before
-and after an update; later ones may drift apart, as any two float32 runs of a deep ReLU net do.
+and after an update; later ones may drift apart, as any two float32 runs of a deep ReLU net do. The
+zoo's ``mobilenet_v2@small`` is too sensitive for that limit (random weights, a loss that an update
+of 1e-6 of the gradient overshoots): PyTorch in two memory layouts differs by 7e-5 there, ours by
+1e-5 from float64. The full-size models are within it.
 
 Peak memory comes from a fresh process per system: the high-water mark of its resident set over
 three steps, less what was resident once the libraries were loaded. So it holds weights, optimizer
@@ -102,9 +105,12 @@ def _timed(
     for system in systems:
         system.close()
     for name in names:
-        for theirs, ours in zip(losses[name][:2], losses["pock"][:2], strict=True):
+        for i, (theirs, ours) in enumerate(zip(losses[name][:2], losses["pock"][:2], strict=True)):
             if abs(theirs - ours) > 1e-5 * abs(ours):
-                sys.exit(f"{name} has loss {theirs}, pock {ours}: they do not do the same work")
+                sys.exit(
+                    f"{name} has loss {theirs} after {i} updates, pock {ours}: "
+                    "they do not do the same work"
+                )
     return [
         {
             "system": system.name,
