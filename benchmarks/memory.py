@@ -3,10 +3,11 @@
     python -m benchmarks.memory --models mobilenet_v2,distilbert --updates full,preset --batches 1,8
 
 Prints one JSON line per plan: ``transient_bytes`` (the arena of all entry points, without weights
-and optimizer state), ``lower_bound_bytes`` (the largest live set of the chosen order),
-``import_order_bytes`` (the same of the graph as it was derived, every prefix at once),
-``least_bytes`` (the last point of the frontier, and ``least_recomputed``, what it costs), and
-``prefix_parts``. ``--save`` appends the rows to ``benchmarks/results/memory.jsonl``.
+and optimizer state), ``predict_bytes`` (the same of prediction alone), ``lower_bound_bytes`` (the
+largest live set of the chosen order), ``import_order_bytes`` (the same of the graph as it was
+derived, every prefix at once), ``least_bytes`` (the last point of the frontier, and
+``least_recomputed``, what it costs), and ``prefix_parts``. ``--save`` appends the rows to
+``benchmarks/results/memory.jsonl``.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pock_tvm.losses import make_loss
 from pock_tvm.optimizers import make_optimizer
 from pock_tvm.relay_passes.step import peak_live_bytes
 from pock_tvm.targets import get_target
-from pock_tvm.update import learnable_names, parse_update, resolve
+from pock_tvm.update import UpdateScheme, learnable_names, parse_update, resolve
 
 RESULTS = Path(__file__).parent / "results" / "memory.jsonl"
 LOSSES = {"clip": "contrastive"}
@@ -56,15 +57,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def plan(name: str, batch: int, update: str, optimizer: str) -> dict[str, Any]:
+def plan(name: str, batch: int, update: str | UpdateScheme, optimizer: str) -> dict[str, Any]:
     """Return the row of one model."""
-    print(f"{name}, batch {batch}, {update}", file=sys.stderr, flush=True)
+    said = update if isinstance(update, str) else update.name
+    print(f"{name}, batch {batch}, {said}", file=sys.stderr, flush=True)
     started = time.perf_counter()
     model = load_model(name if ":" in name else f"zoo:{name}", batch)
     parameters = parameters_of(model)
-    chosen = resolve(
-        parse_update(update, learnable_names(parameters)), parameters, model.parameters
-    )
+    names = learnable_names(parameters)
+    scheme = parse_update(update, names) if isinstance(update, str) else update
+    chosen = resolve(scheme, parameters, model.parameters)
     loss = make_loss(LOSSES.get(name, "cross_entropy"))
     graphs = Graphs.build(model, loss, make_optimizer(optimizer), chosen, "frozen")
     imported = max(peak_live_bytes(one.step) for one in graphs.steps)
@@ -76,9 +78,10 @@ def plan(name: str, batch: int, update: str, optimizer: str) -> dict[str, Any]:
     return {
         "model": name,
         "batch": batch,
-        "update": update,
+        "update": said,
         "optimizer": optimizer,
         "transient_bytes": transient,
+        "predict_bytes": planned.arenas["predict"].arena_bytes,
         "lower_bound_bytes": bound,
         "ratio": round(transient / bound, 4),
         "import_order_bytes": imported,

@@ -35,6 +35,8 @@ from benchmarks.peers import SYSTEMS, Task
 
 RESULTS = Path(__file__).parent / "results"
 MEMORY_STEPS = 3
+LEARNS = "learns.json"
+"""The names that learn, beside the systems' own files, for the processes that measure memory."""
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
@@ -52,10 +54,13 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     unknown = sorted(set(names) - set(SYSTEMS))
     if unknown:
         sys.exit(f"unknown systems {unknown}; known are {', '.join(SYSTEMS)}")
+    if options.measure_memory_of:
+        learns = json.loads((options.folder / LEARNS).read_text(encoding="utf-8"))
+        task = dataclasses.replace(task, learns=tuple(learns))
+        sys.stdout.write(json.dumps(_memory(options.measure_memory_of, task, options.folder)))
+        return []
     with tempfile.TemporaryDirectory() as folder:
-        if options.measure_memory_of:
-            sys.stdout.write(json.dumps(_memory(options.measure_memory_of, task, options.folder)))
-            return []
+        task = dataclasses.replace(task, learns=_learned_names(task, Path(folder)))
         rows = _timed(names, task, Path(folder), options.steps, options.warmup)
         for row in rows:
             row.update(_memory_in_fresh_process(row["system"], options, folder))
@@ -86,6 +91,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--measure-memory-of", choices=list(SYSTEMS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
+
+
+def _learned_names(task: Task, folder: Path) -> tuple[str, ...]:
+    from benchmarks.peers.selection import learned_names
+
+    names = learned_names(task.reference, task.update)
+    (folder / LEARNS).write_text(json.dumps(names), encoding="utf-8")
+    return names
 
 
 def _timed(

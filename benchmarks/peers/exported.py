@@ -27,7 +27,7 @@ def write_task(task: Task, folder: Path) -> None:
         warnings.simplefilter("ignore")
         program = torch.export.export(Logits(module.eval(), task.model, None), (example,))
         program = program.run_decompositions()
-    learns = set(task.trainable())
+    learns = set(task.learns)
     tensors, names = {}, {}
     for spec in program.graph_signature.input_specs:
         if spec.target is None:

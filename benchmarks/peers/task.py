@@ -21,6 +21,7 @@ class Task:
         optimizer: ``sgd`` or ``adamw``.
         learning_rate: of every step.
         threads: for every system.
+        learns: names of the parameters that ``update`` trains.
     """
 
     model: str
@@ -29,6 +30,7 @@ class Task:
     optimizer: str
     learning_rate: float
     threads: int
+    learns: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -68,13 +70,6 @@ class Task:
         else:
             inputs = generator.integers(0, 40, shape).astype("int32")  # every vocabulary has these
         return inputs, generator.integers(0, 2, self.batch).astype("int32")
-
-    def trainable(self) -> tuple[str, ...]:
-        """Return the names of the parameters that learn."""
-        from pock_tvm.update import parse_update
-
-        names = [name for name, _ in self.built[0].named_parameters()]
-        return parse_update(self.update, names).select(names)
 
 
 class System(ABC):

@@ -15,7 +15,7 @@ class TorchEager(System):
 
         torch.set_num_threads(task.threads)
         module, _ = task.built
-        learns = set(task.trainable())
+        learns = set(task.learns)
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(name in learns)
         inputs, labels = (torch.tensor(a) for a in task.samples())
@@ -44,8 +44,6 @@ class TorchEager(System):
     def load_libraries(cls, task: Task) -> None:
         """Import PyTorch and the model's code, and do one tiny step, which loads the rest."""
         import torch
-
-        import pock_tvm.update  # noqa: F401  imported for its memory
 
         task.import_builder()
         tiny = torch.nn.Linear(1, 1)

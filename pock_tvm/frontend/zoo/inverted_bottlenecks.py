@@ -168,7 +168,7 @@ def _built(net: InvertedBottlenecks, pixels: int) -> Built:
     return net, (example,)
 
 
-def _divisible(channels: float) -> int:
+def divisible(channels: float) -> int:
     """Round to a multiple of 8, never by more than a tenth down."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
@@ -198,10 +198,10 @@ def proxyless(*, small: bool = False) -> Built:
 
     Without the mixing layer as in Tiny Training Engine (Lin et al. 2022). Small: as ``mcunet``.
     """
-    read = first = _divisible(32 * 0.3)
+    read = first = divisible(32 * 0.3)
     blocks = []
     for expansion, out, kernel, stride in _PROXYLESS_MOBILE:
-        channels = _divisible(out * 0.3)
+        channels = divisible(out * 0.3)
         blocks.append(Block(read * expansion, channels, kernel, stride))
         read = channels
     if small:
