@@ -18,7 +18,7 @@ def _split_axes(rank: int, axes: list[int]) -> tuple[list[int], list[int]]:
     return normal, [axis for axis in range(rank) if axis not in normal]
 
 
-def _mean(x: Tensor, axes: list[int], value: Callable[[Any, Any], Any], name: str) -> Tensor:
+def mean_over(x: Tensor, axes: list[int], value: Callable[[Any, Any], Any], name: str) -> Tensor:
     """Return the mean over ``axes`` of value(outer index, index of x)."""
     shape = [int(extent) for extent in x.shape]
     normal, others = _split_axes(len(shape), axes)
@@ -35,25 +35,53 @@ def _mean(x: Tensor, axes: list[int], value: Callable[[Any, Any], Any], name: st
 
 def _mean_and_variance(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor]:
     """Return μ and σ² over ``axes``; μ first, since E[x²] - μ² would cancel."""
-    mean = _mean(x, axes, lambda _, at: x(*at), "mean")
+    mean = mean_over(x, axes, lambda _, at: x(*at), "mean")
 
     def squared(row: Any, at: Any) -> Any:
         return (x(*at) - mean(*row)) * (x(*at) - mean(*row))
 
-    return mean, _mean(x, axes, squared, "variance")
+    return mean, mean_over(x, axes, squared, "variance")
+
+
+class Normalized:
+    """x̂ of a tensor, row by row; a row is what one mean is taken over."""
+
+    def __init__(self, x: Tensor, axes: list[int], epsilon: float, *, centred: bool) -> None:
+        self.x, self.centred = x, centred
+        self.normal, self.others = _split_axes(len(x.shape), axes)
+        if centred:
+            self.mean, square = _mean_and_variance(x, axes)
+        else:
+            square = mean_over(x, axes, lambda _, at: x(*at) * x(*at), "square")
+        one, least = tirx.const(1, x.dtype), tirx.const(epsilon, x.dtype)
+        self.reciprocal = te.compute(
+            square.shape, lambda *row: one / tirx.sqrt(square(*row) + least), name="reciprocal"
+        )
+
+    def row(self, at: Any) -> list[Any]:
+        """Return the place of the row of an element."""
+        return [at[axis] for axis in self.others]
+
+    def column(self, at: Any) -> list[Any]:
+        """Return the place of an element in its row."""
+        return [at[axis] for axis in self.normal]
+
+    def __call__(self, *at: Any) -> Any:
+        """Return x̂ at an index of x."""
+        row = self.row(at)
+        centred = self.x(*at) - self.mean(*row) if self.centred else self.x(*at)
+        return centred * self.reciprocal(*row)
 
 
 def te_layer_norm(
     x: Tensor, gamma: Tensor, beta: Tensor, axes: list[int], epsilon: float
 ) -> Tensor:
     """y = (x - μ) / √(σ² + ε) · γ + β, μ and σ² over ``axes``."""
-    normal, others = _split_axes(len(x.shape), axes)
-    mean, variance = _mean_and_variance(x, axes)
+    normed = Normalized(x, axes, epsilon, centred=True)
 
     def entry(*at: Any) -> Any:
-        row, column = [at[axis] for axis in others], [at[axis] for axis in normal]
-        spread = tirx.sqrt(variance(*row) + tirx.const(epsilon, x.dtype))
-        return (x(*at) - mean(*row)) / spread * gamma(*column) + beta(*column)
+        column = normed.column(at)
+        return normed(*at) * gamma(*column) + beta(*column)
 
     return te.compute(x.shape, entry, name="layer_norm", attrs={"pock.kernel": "layer_norm"})
 
@@ -76,13 +104,10 @@ def te_group_norm(
 
 def te_rms_norm(x: Tensor, gamma: Tensor, axes: list[int], epsilon: float) -> Tensor:
     """y = x / √(mean x² + ε) · γ, the mean over ``axes``."""
-    normal, others = _split_axes(len(x.shape), axes)
-    square = _mean(x, axes, lambda _, at: x(*at) * x(*at), "square")
+    normed = Normalized(x, axes, epsilon, centred=False)
 
     def entry(*at: Any) -> Any:
-        row, column = [at[axis] for axis in others], [at[axis] for axis in normal]
-        size = tirx.sqrt(square(*row) + tirx.const(epsilon, x.dtype))
-        return x(*at) / size * gamma(*column)
+        return normed(*at) * gamma(*normed.column(at))
 
     return te.compute(x.shape, entry, name="rms_norm", attrs={"pock.kernel": "rms_norm"})
 

@@ -3,7 +3,7 @@
 from tvm.relax import Call, Expr, Var
 from tvm.relax import op as R  # noqa: N812  the name that TVMScript gives the same operators
 
-from pock_tvm.relay_passes.operators import cross_entropy, pool2d
+from pock_tvm.relay_passes.operators import cross_entropy, norm_grad, pool2d
 from pock_tvm.relay_passes.vjp.broadcast import normal_axes, reshape, scalar, shape_of
 from pock_tvm.relay_passes.vjp.registry import Cotangents, register_vjp
 
@@ -37,38 +37,39 @@ def _normalize_bar(g: Expr, normed: Expr, r: Expr, axes: list[int]) -> Expr:
     return r * (g - mean - normed * along)
 
 
-def _along(scale: Expr, axes: list[int], rank: int) -> Expr:
-    """Shape a scale, which has the normalized ``axes``, so that it broadcasts against x."""
-    if axes == list(range(rank - len(axes), rank)):
-        return scale
-    extents = dict(zip(axes, shape_of(scale), strict=True))
-    return reshape(scale, [extents.get(axis, 1) for axis in range(rank)])
-
-
 @register_vjp("relax.nn.layer_norm")
 def layer_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
     """y = γ x̂ + β, x̂ = (x - μ) r: x̄ = r (g - mean g - x̂ mean(g x̂)), γ̄ = Σ ȳ x̂, β̄ = Σ ȳ.
 
-    r = 1 / √(σ² + ε) and g = ȳ γ. μ and r are recomputed from x rather than saved.
+    r = 1 / √(σ² + ε) and g = ȳ γ. Only x is kept: μ and r are found again from each row while it
+    is in cache.
     """
     x, gamma, _ = call.args
-    rank = len(shape_of(x))
-    axes = list(normal_axes(call.attrs.axes, rank))
-    others = [axis for axis in range(rank) if axis not in axes]
-    normed, r = _normalize(x, axes, float(call.attrs.epsilon), x)
-
-    def x_bar() -> Expr:
-        g = ct * _along(gamma, axes, rank) if call.attrs.scale else ct
-        return _normalize_bar(g, normed, r, axes)
-
-    def sum_rows(value: Expr) -> Expr:
-        return R.sum(value, axis=others) if others else value
-
+    axes, epsilon = _normal_axes(call), float(call.attrs.epsilon)
+    others = [axis for axis in range(len(shape_of(x))) if axis not in axes]
     return (
-        x_bar,
-        (lambda: sum_rows(ct * normed)) if call.attrs.scale else None,
-        (lambda: sum_rows(ct)) if call.attrs.center else None,
+        lambda: norm_grad.layer_norm_grad(x, ct, gamma, axes, epsilon),
+        lambda: norm_grad.layer_norm_scale_grad(x, ct, axes, epsilon),
+        lambda: R.sum(ct, axis=others) if others else ct,
     )
+
+
+@register_vjp("relax.nn.rms_norm")
+def rms_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
+    """y = γ x̂, x̂ = x r, r = 1 / √(mean x² + ε), g = ȳ γ: x̄ = r (g - x̂ mean(g x̂)), γ̄ = Σ ȳ x̂.
+
+    Only x is kept, as for ``layer_norm``.
+    """
+    x, gamma = call.args
+    axes, epsilon = _normal_axes(call), float(call.attrs.epsilon)
+    return (
+        lambda: norm_grad.rms_norm_grad(x, ct, gamma, axes, epsilon),
+        lambda: norm_grad.rms_norm_scale_grad(x, ct, axes, epsilon),
+    )
+
+
+def _normal_axes(call: Call) -> list[int]:
+    return list(normal_axes(call.attrs.axes, len(shape_of(call.args[0]))))
 
 
 @register_vjp("pock.cross_entropy")
@@ -100,24 +101,6 @@ def group_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
         (lambda: R.sum(ct * reshape(normed, shape), axis=others)) if call.attrs.scale else None,
         (lambda: R.sum(ct, axis=others)) if call.attrs.center else None,
     )
-
-
-@register_vjp("relax.nn.rms_norm")
-def rms_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
-    """y = γ x̂, x̂ = x r, r = 1 / √(mean x² + ε), g = ȳ γ: x̄ = r (g - x̂ mean(g x̂)), γ̄ = Σ ȳ x̂."""
-    x, gamma = call.args
-    rank = len(shape_of(x))
-    axes = list(normal_axes(call.attrs.axes, rank))
-    others = [axis for axis in range(rank) if axis not in axes]
-    square = R.mean(x * x, axis=axes, keepdims=True)
-    r = R.rsqrt(square + scalar(float(call.attrs.epsilon), x))
-    normed = x * r
-
-    def x_bar() -> Expr:
-        g = ct * _along(gamma, axes, rank)
-        return r * (g - normed * R.mean(g * normed, axis=axes, keepdims=True))
-
-    return x_bar, lambda: R.sum(ct * normed, axis=others) if others else ct * normed
 
 
 @register_vjp("relax.nn.max_pool2d")

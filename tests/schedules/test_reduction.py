@@ -12,6 +12,12 @@ from tvm import relax, te
 
 from pock_tvm.optimizers import AdamW
 from pock_tvm.relay_passes.operators.cross_entropy import cross_entropy
+from pock_tvm.relay_passes.operators.norm_grad import (
+    layer_norm_grad,
+    layer_norm_scale_grad,
+    rms_norm_grad,
+    rms_norm_scale_grad,
+)
 from pock_tvm.relay_passes.operators.optimizer_steps.adam import adamw_step
 from pock_tvm.schedules import rules_for
 from pock_tvm.targets import get_target
@@ -37,6 +43,21 @@ class Case:
 def _standardised(x):
     mean = x.mean(-1, keepdims=True)
     return (x - mean) / np.sqrt(((x - mean) ** 2).mean(-1, keepdims=True) + 1e-5)
+
+
+def _standardised_bar(x, g):
+    """Jacobian of ``_standardised`` at x, transposed, times g."""
+    normed, size = _standardised(x), np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    return (g - g.mean(-1, keepdims=True) - normed * (g * normed).mean(-1, keepdims=True)) / size
+
+
+def _size(x):
+    return np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5)
+
+
+def _scaled_bar(x, g):
+    normed = x / _size(x)
+    return (g - normed * (g * normed).mean(-1, keepdims=True)) / _size(x)
 
 
 def _layer_norm(x, g, b):
@@ -86,6 +107,36 @@ CASES = [
         _layer_norm,
         lambda x, g, b: _standardised(x) * g + b,
         ((6, 5, 77), (77,), (77,)),
+    ),
+    Case(
+        "layer_norm_grad",
+        lambda x, c, g: layer_norm_grad(x, c, g, [2], 1e-5),
+        lambda x, c, g: _standardised_bar(x, c * g),
+        ((6, 5, 77), (6, 5, 77), (77,)),
+    ),
+    Case(
+        "layer_norm_grad, and what is added to it",
+        lambda x, c, g: layer_norm_grad(x, c, g, [1], 1e-5) + c,
+        lambda x, c, g: _standardised_bar(x, c * g) + c,
+        ((130, 128), (130, 128), (128,)),
+    ),
+    Case(
+        "layer_norm_scale_grad",
+        lambda x, c: layer_norm_scale_grad(x, c, [2], 1e-5),
+        lambda x, c: (c * _standardised(x)).sum((0, 1)),
+        ((60, 5, 77), (60, 5, 77)),
+    ),
+    Case(
+        "rms_norm_grad",
+        lambda x, c, g: rms_norm_grad(x, c, g, [1], 1e-5),
+        lambda x, c, g: _scaled_bar(x, c * g),
+        ((33, 48), (33, 48), (48,)),
+    ),
+    Case(
+        "rms_norm_scale_grad",
+        lambda x, c: rms_norm_scale_grad(x, c, [1], 1e-5),
+        lambda x, c: (c * x / _size(x)).sum(0),
+        ((33, 48), (33, 48)),
     ),
     # To one element.
     Case("whole", lambda x: R.sum(x * x), lambda x: (x * x).sum(), ((77, 1003),)),
