@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,25 +43,17 @@ LEARNS = "learns.json"
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     """Run the benchmark and return its rows."""
     options = _parse(arguments)
-    task = Task(
-        options.model,
-        options.batch,
-        options.update,
-        options.optimizer,
-        options.learning_rate,
-        options.threads,
-    )
     names = ["pock", *[n for n in options.against.split(",") if n]]
     unknown = sorted(set(names) - set(SYSTEMS))
     if unknown:
         sys.exit(f"unknown systems {unknown}; known are {', '.join(SYSTEMS)}")
     if options.measure_memory_of:
         learns = json.loads((options.folder / LEARNS).read_text(encoding="utf-8"))
-        task = dataclasses.replace(task, learns=tuple(learns))
-        sys.stdout.write(json.dumps(_memory(options.measure_memory_of, task, options.folder)))
+        measured = _memory(options.measure_memory_of, _task(options, learns), options.folder)
+        sys.stdout.write(json.dumps(measured))
         return []
     with tempfile.TemporaryDirectory() as folder:
-        task = dataclasses.replace(task, learns=_learned_names(task, Path(folder)))
+        task = _task(options, _learned_names(options, Path(folder)))
         rows = _timed(names, task, Path(folder), options.steps, options.warmup)
         for row in rows:
             row.update(_memory_in_fresh_process(row["system"], options, folder))
@@ -93,10 +86,22 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _learned_names(task: Task, folder: Path) -> tuple[str, ...]:
+def _task(options: argparse.Namespace, learns: Sequence[str]) -> Task:
+    return Task(
+        options.model,
+        options.batch,
+        options.update,
+        options.optimizer,
+        options.learning_rate,
+        options.threads,
+        tuple(learns),
+    )
+
+
+def _learned_names(options: argparse.Namespace, folder: Path) -> tuple[str, ...]:
     from benchmarks.peers.selection import learned_names
 
-    names = learned_names(task.reference, task.update)
+    names = learned_names(options.model, options.update)
     (folder / LEARNS).write_text(json.dumps(names), encoding="utf-8")
     return names
 

@@ -10,6 +10,11 @@ from typing import Any
 import numpy as np
 
 
+def model_reference(model: str) -> str:
+    """Return a zoo name, or ``package.module:function``, as the front end names it."""
+    return model if ":" in model else f"zoo:{model}"
+
+
 @dataclass(frozen=True)
 class Task:
     """A model, a batch, what learns, and how.
@@ -30,12 +35,12 @@ class Task:
     optimizer: str
     learning_rate: float
     threads: int
-    learns: tuple[str, ...] = ()
+    learns: tuple[str, ...]
 
     @property
     def reference(self) -> str:
         """Return the model as the front end names it."""
-        return self.model if ":" in self.model else f"zoo:{self.model}"
+        return model_reference(self.model)
 
     @functools.cached_property
     def built(self) -> tuple[Any, tuple[Any, ...]]:
