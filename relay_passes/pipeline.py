@@ -37,6 +37,7 @@ from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMa
 from pock_tvm.relay_passes.gradient_transforms import clipping_transform
 from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
 from pock_tvm.relay_passes.insert_lora import Factors, InsertLora
+from pock_tvm.relay_passes.keep_pool_taps import KeepPoolTaps
 from pock_tvm.relay_passes.lower_volumes_to_pictures import LowerVolumesToPictures
 from pock_tvm.relay_passes.operators import LOWERINGS
 from pock_tvm.relay_passes.pack_masks import PackMasks
@@ -170,6 +171,7 @@ def _gradients(
         DeriveBackward(trainable),
         SimplifyShapes(),
         relax.transform.EliminateCommonSubexpr(),
+        KeepPoolTaps(),
         SliceChannels(slices, trainable),
     ]
 

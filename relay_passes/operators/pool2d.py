@@ -57,6 +57,11 @@ class Pool:
         pairs = {k: list(v) for k, v in vars(self).items() if k != "count_include_pad"}
         return {**pairs, "count_include_pad": int(self.count_include_pad)}
 
+    @property
+    def tap_type(self) -> str:
+        """Return what counts the taps of a window, and one value more."""
+        return "uint8" if self.window[0] * self.window[1] < 256 else "int32"
+
     def divisor(self, i: Any, j: Any) -> Any:
         """Return by how much the sum of window (i, j) of an average is divided: its pixels."""
         counts = []
@@ -119,40 +124,34 @@ def te_avg_pool2d_grad(ct: Tensor, pool: Pool) -> Tensor:
     )
 
 
-def te_max_pool2d_grad(x: Tensor, ct: Tensor, pool: Pool) -> Tensor:
-    """x̄ = Σ ȳ over the windows whose first greatest pixel this is; found again from x."""
-    n, _, _, channels = _ints(x.shape)
+def te_max_pool2d_taps(x: Tensor, y: Tensor, pool: Pool) -> Tensor:
+    """Return the first tap at which each window has its greatest pixel, as PyTorch breaks ties.
+
+    They are counted in the type of x: a fold over one type runs in vectors.
+    """
     (sh, sw), (dh, dw), (top, left) = pool.strides, pool.dilation, pool.padding[:2]
     p, q = _taps(pool)
-    lowest = tirx.min_value(x.dtype)
+    lowest, none = tirx.min_value(x.dtype), tirx.const(pool.window[0] * pool.window[1], x.dtype)
 
-    def first_greatest(a: Any, b: Any) -> Any:
-        a_wins = tirx.any(a[1] > b[1], tirx.all(a[1] == b[1], a[0] < b[0]))
-        return tirx.Select(a_wins, a[0], b[0]), tirx.Select(a_wins, a[1], b[1])
+    def first(b: Any, i: Any, j: Any, k: Any) -> Any:
+        pixel = _pixel(pool, x, b, i * sh + p * dh - top, j * sw + q * dw - left, k, lowest)
+        tap = tirx.Cast(x.dtype, p * pool.window[1] + q)
+        return te.min(tirx.Select(pixel == y[b, i, j, k], tap, none), axis=[p, q])
 
-    def identity(tap_type: str, value_type: str) -> Any:
-        return tirx.max_value(tap_type), tirx.min_value(value_type)
+    taps = te.compute(y.shape, first, name="taps")
+    return te.compute(y.shape, lambda *at: tirx.Cast(pool.tap_type, taps(*at)), name="small_taps")
 
-    reducer = te.comm_reducer(first_greatest, identity, name="first_greatest")
-    taps, _ = te.compute(
-        (n, *pool.out, channels),
-        lambda b, i, j, k: reducer(
-            (
-                tirx.Cast("int32", p * pool.window[1] + q),
-                _pixel(pool, x, b, i * sh + p * dh - top, j * sw + q * dw - left, k, lowest),
-            ),
-            axis=[p, q],
-        ),
-        name="taps",
-    )
-    return _sum_of_windows(
-        ct,
-        pool,
-        "max_pool2d_grad",
-        lambda b, o, u, k, p, q: tirx.Cast(
-            ct.dtype, taps[b, o, u, k] == tirx.Cast("int32", p * pool.window[1] + q)
-        ),
-    )
+
+def te_max_pool2d_grad(taps: Tensor, ct: Tensor, pool: Pool) -> Tensor:
+    """x̄ = Σ ȳ over the windows whose greatest pixel this is."""
+
+    def share(b: Any, o: Any, u: Any, k: Any, p: Any, q: Any) -> Any:
+        is_greatest = tirx.Cast("int32", taps[b, o, u, k]) == tirx.Cast(
+            "int32", p * pool.window[1] + q
+        )
+        return tirx.Select(is_greatest, tirx.const(1, ct.dtype), tirx.const(0, ct.dtype))
+
+    return _sum_of_windows(ct, pool, "max_pool2d_grad", share)
 
 
 def te_adaptive_avg_pool2d_grad(ct: Tensor, size: Pair) -> Tensor:
@@ -192,6 +191,18 @@ def _infer(call: relax.Call) -> relax.TensorType:
     return relax.TensorType((n, *_ints(call.attrs["size"]), channels), ct.dtype)
 
 
+def _infer_taps(call: relax.Call) -> relax.TensorType:
+    """Place of the greatest pixel in each window of a 2-D pool."""
+    return relax.TensorType(_ints(call.args[1].ty.shape), Pool.of_gradient(call).tap_type)
+
+
+def _legalize_taps(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    pool = Pool.of_gradient(call)
+    return bb.call_te(
+        partial(te_max_pool2d_taps, pool=pool), *call.args, primfunc_name_hint="max_pool2d_taps"
+    )
+
+
 def _legalize_max(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     pool = Pool.of_gradient(call)
     return bb.call_te(
@@ -215,6 +226,9 @@ def _legalize_adaptive(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     )
 
 
+MAX_TAPS = register_operator(
+    "pock.max_pool2d_taps", infer_type=_infer_taps, legalize=_legalize_taps
+)
 MAX_GRAD = register_operator("pock.max_pool2d_grad", infer_type=_infer, legalize=_legalize_max)
 AVG_GRAD = register_operator("pock.avg_pool2d_grad", infer_type=_infer, legalize=_legalize_avg)
 ADAPTIVE_AVG_GRAD = register_operator(
@@ -222,9 +236,14 @@ ADAPTIVE_AVG_GRAD = register_operator(
 )
 
 
-def max_pool2d_grad(x: relax.Expr, ct: relax.Expr, pool: Pool) -> relax.Call:
-    """Build ``pock.max_pool2d_grad``: input and cotangent -> gradient of the input."""
-    return call_operator(MAX_GRAD, x, ct, **pool.attrs())
+def max_pool2d_taps(x: relax.Expr, y: relax.Expr, pool: Pool) -> relax.Call:
+    """Build ``pock.max_pool2d_taps``: input and output -> which pixel of its window won."""
+    return call_operator(MAX_TAPS, x, y, **pool.attrs())
+
+
+def max_pool2d_grad(taps: relax.Expr, ct: relax.Expr, pool: Pool) -> relax.Call:
+    """Build ``pock.max_pool2d_grad``: taps and cotangent -> gradient of the input."""
+    return call_operator(MAX_GRAD, taps, ct, **pool.attrs())
 
 
 def avg_pool2d_grad(ct: relax.Expr, pool: Pool) -> relax.Call:

@@ -105,9 +105,12 @@ def group_norm_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
 
 @register_vjp("relax.nn.max_pool2d")
 def max_pool2d_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
-    """y = max of x over each window: ȳ goes to the first greatest pixel, as in PyTorch."""
-    (x,) = call.args
-    return (lambda: pool2d.max_pool2d_grad(x, ct, pool2d.Pool.of(call)),)
+    """y = max of x over each window: ȳ goes to the first greatest pixel, as in PyTorch.
+
+    A byte per window is kept, which ``KeepPoolTaps`` has the forward pass make.
+    """
+    (x,), pool = call.args, pool2d.Pool.of(call)
+    return (lambda: pool2d.max_pool2d_grad(pool2d.max_pool2d_taps(x, out, pool), ct, pool),)
 
 
 @register_vjp("relax.nn.avg_pool2d")

@@ -158,10 +158,10 @@ def leakyrelu_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
 
 @register_vjp("relax.nn.silu")
 def silu_vjp(ct: Expr, call: Call, out: Var) -> Cotangents:
-    """y = x · σ(x): x̄ = ȳ · (σ + y · (1 - σ)), with σ recomputed rather than saved."""
+    """y = x · σ(x): x̄ = ȳ · σ · (1 + x · (1 - σ)), with σ recomputed: x alone is kept."""
     (x,) = call.args
     s = R.sigmoid(x)
-    return (lambda: ct * (s + out * (scalar(1, ct) - s)),)
+    return (lambda: ct * s * (scalar(1, ct) + x * (scalar(1, ct) - s)),)
 
 
 @register_vjp("relax.nn.gelu")
