@@ -144,7 +144,9 @@ class _Extractor:
 
     def join(self, value: relax.Call) -> str:
         """Give the parts their places in a new tensor; each must be a whole result of a kernel."""
-        whole, start = self.declare(f"t{len(self.calls)}.joined", value.ty, "arena"), 0
+        # A join is no call, so that two may stand behind the same one.
+        name = f"t{len(self.calls)}.joined{len(self.joined)}"
+        whole, start = self.declare(name, value.ty, "arena"), 0
         written = {name for call in self.calls for name in call.writes}
         for part in value.args:
             name, shift = self.operand(part)

@@ -3,6 +3,8 @@
 import pytest
 import small_net
 import small_transformer
+from pass_checks import main_of
+from tvm.relax import op
 
 from pock_tvm.frontend import load_model
 from pock_tvm.losses import CrossEntropy
@@ -72,3 +74,19 @@ def test_steps_share_equal_kernels() -> None:
     assert steps[0].calls == steps[1].calls
     assert {c.kernel for c in steps[0].calls} == set(kernels)
     assert len(kernels) <= len(one.kernels)
+
+
+def test_two_wholes_of_the_same_parts_are_two_tensors() -> None:
+    """A residual block's input and its expansion: both kept, joined with no kernel between."""
+
+    def build(bb, x, w, v):
+        y = bb.emit(op.nn.conv2d(x, w, data_layout="NHWC", kernel_layout="HWIO"))
+        z = bb.emit(op.nn.conv2d(y, w, data_layout="NHWC", kernel_layout="HWIO"))
+        return bb.emit(op.matmul(y, v)), bb.emit(op.matmul(z, v))
+
+    shapes = {"x": (4, 8, 8, 16), "w": (1, 1, 16, 16), "v": (16, 16)}
+    mod = pipeline.lower(("x",), ("v",), parts=2)(main_of(build, shapes, "float32"))
+    step = extract_step(mod, "predict", {"w": "frozen", "v": "state"}, ("of y", "of z")).step
+    assert not [call for call in step.calls if {*call.reads} & {*call.writes}]
+    wholes = {call.reads[0] for call in step.calls if "v" in call.reads}
+    assert len(wholes) == 2
