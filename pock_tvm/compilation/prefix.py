@@ -9,6 +9,7 @@ from tvm import tirx
 
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.plan import Plan
+from pock_tvm.relay_passes.append_optimizer import LEARNING_RATE
 from pock_tvm.relay_passes.share_kernels import share_kernels
 from pock_tvm.relay_passes.step import Step, blocks, live_bytes
 from pock_tvm.targets import TargetSpec
@@ -75,11 +76,17 @@ def _divisors(samples: int) -> list[int]:
 
 
 def _prefix_length(step: Step) -> int:
-    """Return how many calls run before the first that depends on what the step changes."""
+    """Return how many calls run before the first of samples that depends on what the step changes.
+
+    Of samples: an optimizer that counts its steps, as AdamW does, counts before all else.
+    """
     changed = {name for call in step.calls for name in call.writes if not step.in_arena(name)}
+    of_samples = {*step.inputs} - {LEARNING_RATE}
     for time, call in enumerate(step.calls):
-        if changed & {*call.reads, *call.writes}:
-            return time
+        if of_samples & {*call.reads}:
+            if changed & {*call.reads, *call.writes}:
+                return time
+            of_samples.update(call.writes)
     return len(step.calls)
 
 
