@@ -21,6 +21,19 @@ from pock_tvm.relay_passes.step import Region
 from pock_tvm.update import ChannelSlice, Update, lora_names
 
 
+@dataclass
+class InCommon:
+    """What all update schemes of one model share, made once where many of them are planned.
+
+    Neither the canonical model nor what predicts and evaluates depends on what learns, unless
+    low-rank factors are inserted or a teacher is.
+    """
+
+    canonical: tvm.IRModule | None = None
+    lowered: dict[tuple[str, int], tvm.IRModule] = field(default_factory=dict)
+    """By entry point and parts of its prefix."""
+
+
 @dataclass(frozen=True)
 class Form:
     """An entry point before it is lowered."""
@@ -30,6 +43,8 @@ class Form:
     outputs: tuple[str, ...]
     changing: tuple[str, ...] = ()
     """The parameters that it changes."""
+    common: InCommon | None = None
+    """Of an entry point that is the same for all schemes."""
 
     def lowered(
         self, regions: Mapping[str, Region], samples: tuple[str, ...] = (), parts: int = 1
@@ -41,8 +56,12 @@ class Form:
             samples: the inputs that hold a row per sample.
             parts: in how many the frozen prefix takes its samples.
         """
-        lower = pipeline.lower(samples, self.changing, parts)
-        return extract_step(lower(self.mod), self.name, regions, self.outputs)
+        known = self.common.lowered if self.common else {}
+        mod = known.get((self.name, parts))
+        if mod is None:
+            mod = pipeline.lower(samples, self.changing, parts)(self.mod)
+            known[self.name, parts] = mod
+        return extract_step(mod, self.name, regions, self.outputs)
 
 
 @dataclass(frozen=True)
@@ -78,8 +97,14 @@ class Graphs:
         keep_gradients: bool = False,
         dropout: bool = False,
         accumulate: int = 1,
+        common: InCommon | None = None,
     ) -> "Graphs":
-        """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model."""
+        """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model.
+
+        ``common`` is of the same model and loss; what it lacks is put there.
+        """
+        if update.lora or isinstance(loss, Distillation):
+            common = None
         factors = [name for weight in update.lora for name in lora_names(weight)]
         learns = {*update.whole, *update.channels, *factors}
         trainable = [name for name in model.parameters if name in learns]
@@ -89,7 +114,11 @@ class Graphs:
         }
         moving = sorted(model.buffers) if batch_norm == "train" else []
         known = {n: model.parameters[n] for n in model.buffers if n not in moving}
-        frozen_form = pipeline.canonicalize("frozen", known, lora=lora)(model.mod)
+        frozen_form = common.canonical if common else None
+        if frozen_form is None:
+            frozen_form = pipeline.canonicalize("frozen", known, lora=lora)(model.mod)
+        if common:
+            common.canonical = frozen_form
         train_form = frozen_form
         if moving or dropout:
             form = pipeline.canonicalize(batch_norm, known, dropout=dropout, lora=lora)
@@ -140,8 +169,10 @@ class Graphs:
 
         forms = [
             train_step(joint),
-            Form("evaluate", pipeline.evaluate(loss, teacher)(frozen_form), measures),
-            Form("predict", frozen_form, ("logits",)),
+            Form(
+                "evaluate", pipeline.evaluate(loss, teacher)(frozen_form), measures, common=common
+            ),
+            Form("predict", frozen_form, ("logits",), common=common),
         ]
         if partial is not None:
             forms.append(Form("accumulate", partial, ("loss",), writes))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pock_tvm.compilation.costs import estimate_cycles
-from pock_tvm.compilation.graphs import Graphs
+from pock_tvm.compilation.graphs import Graphs, InCommon
 from pock_tvm.compilation.inventory import parameters_of
 from pock_tvm.compilation.lora_factors import with_factors
 from pock_tvm.compilation.prefix import plan_in_parts
@@ -55,13 +55,33 @@ class PlannedCost:
 
 
 def plan_scheme(
-    model: ImportedModel, scheme: UpdateScheme, *, target: str, optimizer: str, loss: str
+    model: ImportedModel,
+    scheme: UpdateScheme,
+    *,
+    target: str,
+    optimizer: str,
+    loss: str,
+    common: InCommon | None = None,
 ) -> PlannedCost:
-    """Plan a scheme as ``compile`` does, without compiling a kernel."""
+    """Plan a scheme as ``compile`` does, without compiling a kernel.
+
+    Args:
+        model: as imported.
+        scheme: what learns.
+        target: by name.
+        optimizer: by name.
+        loss: by name.
+        common: filled by plans of other schemes for the same model and loss.
+    """
     spec = get_target(target)
     chosen = resolve(scheme, parameters_of(model), model.parameters)
     graphs = Graphs.build(
-        with_factors(model, chosen), make_loss(loss), make_optimizer(optimizer), chosen, "frozen"
+        with_factors(model, chosen),
+        make_loss(loss),
+        make_optimizer(optimizer),
+        chosen,
+        "frozen",
+        common=common,
     )
     _, kernels, plan = plan_in_parts(graphs, spec, model.batch, None)
     step = next(step for step in plan.steps if step.name == "train_step")
@@ -79,9 +99,10 @@ def perform(task: Mapping[str, Any]) -> dict[str, Any]:
     """Plan a scheme that was written down as plain data."""
     scheme = scheme_of(task["scheme"], "the scheme to plan", task["scheme"]["name"])
     options = {key: task[key] for key in ("target", "optimizer", "loss")}
-    return asdict(plan_scheme(_model(task["model"]), scheme, **options))
+    model, common = _model(task["model"], task["loss"])
+    return asdict(plan_scheme(model, scheme, common=common, **options))
 
 
 @functools.lru_cache(maxsize=1)
-def _model(folder: str) -> ImportedModel:
-    return load_model(Path(folder))
+def _model(folder: str, _loss: str) -> tuple[ImportedModel, InCommon]:
+    return load_model(Path(folder)), InCommon()

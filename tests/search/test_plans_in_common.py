@@ -1,0 +1,28 @@
+"""Plans of many schemes share what does not depend on the scheme, and stay the same plans."""
+
+from bars_net import small_model
+
+from pock_tvm.compilation.graphs import InCommon
+from pock_tvm.search.planning import plan_scheme
+from pock_tvm.update import LoRA, Rule, UpdateScheme
+
+SETTING = {"target": "host", "optimizer": "adamw", "loss": "cross_entropy"}
+SCHEMES = (
+    UpdateScheme(name="full", trainable=("*",)),
+    UpdateScheme(name="head", trainable=("head.*",)),
+    UpdateScheme(
+        name="lora", trainable=("head.*",), lora=(LoRA(rank=2, alpha=4.0, targets=("project.*",)),)
+    ),
+    UpdateScheme(
+        name="half", trainable=("head.*",), rules=(Rule(match=("expand.weight",), channels=0.5),)
+    ),
+)
+
+
+def test_plans_are_those_of_each_scheme_alone():
+    model, common = small_model(), InCommon()
+    together = [plan_scheme(model, s, **SETTING, common=common) for s in SCHEMES]
+    assert common.canonical is not None
+    assert {name for name, _ in common.lowered} == {"evaluate", "predict"}
+    assert together == [plan_scheme(model, s, **SETTING) for s in SCHEMES]
+    assert together[0].transient_bytes > together[1].transient_bytes
