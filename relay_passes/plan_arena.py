@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pock_tvm.relay_passes.step import Block, Step, blocks, peak_live_bytes
+from pock_tvm.relay_passes.step import Block, Step, blocks, live_bytes, peak_live_bytes
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,25 @@ def plan_arena(step: Step, fixed: Mapping[str, int] | None = None) -> ArenaPlan:
             apart = offset >= start + other.size or start >= offset + block.size
             assert block is other or apart or not block.meets(other), (block, other)
     free, bound = [b for b in needed if b not in pinned], peak_live_bytes(step)
-    orders = [sorted(free, key=key) for key in _ORDERS]
+    orders = [_fullest_first(free, live_bytes(step)), *(sorted(free, key=k) for k in _ORDERS)]
     plans = [_place(order, pinned) for order in orders]
     best = min(range(len(plans)), key=lambda i: _extent(plans[i]))
     offsets = _search(orders[best], plans[best], pinned, bound)
+    if best and _extent(offsets) > bound:
+        second = _search(orders[0], plans[0], pinned, bound)
+        offsets = min(offsets, second, key=_extent)
     by_tensor = {name: offset for block, offset in offsets.items() for name in block.tensors}
     return ArenaPlan(by_tensor, _extent(offsets), bound)
+
+
+def _fullest_first(free: list[Block], live: list[int]) -> list[Block]:
+    """Sort by the bytes live at the fullest call that a block survives, then by size.
+
+    What is live at the peak then stands without gaps, and everything else goes around it. Not
+    always the best to begin with, but where the search goes on from it, it seldom gets stuck.
+    """
+    fullest = {b: max(live[b.start : b.end + 1]) for b in free}
+    return sorted(free, key=lambda b: (-fullest[b], -b.size, b.start))
 
 
 def _search(

@@ -1,6 +1,6 @@
 """Where every tensor of an artifact lies, and in which order the kernels run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tvm import tirx
@@ -11,12 +11,18 @@ from pock_tvm.errors import MemoryBudgetError
 from pock_tvm.relay_passes.plan_arena import ArenaPlan, plan_arena
 from pock_tvm.relay_passes.rematerialize import Tradeoff, tradeoffs
 from pock_tvm.relay_passes.reorder_for_memory import reorder_for_memory
-from pock_tvm.relay_passes.step import Step, align
+from pock_tvm.relay_passes.step import Step, align, peak_live_bytes
 from pock_tvm.schedules import overwritable_inputs
 from pock_tvm.targets import TargetSpec
 
 SMALL_PRICE = 0.03
 """Share of a step's time that is given for memory where no budget asks for more."""
+
+
+SMALL_PUBLIC = 0.005
+"""Share of the largest live set that tensors with a place in all entry points may take at the
+bottom of the arena; in its middle, a loss of four bytes parts what another entry point wants whole.
+"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ class Plan:
         flops = kernel_flops(kernels)
         cycles = estimate_cycles(kernels, flops, spec)
         again = estimate_cycles(kernels, flops, spec, bytes_per_cycle=BYTES_PER_CYCLE_AGAIN)
-        public: dict[str, int] = {}
+        public = small_public_places(steps)
         ordered, arenas, repeated = [], {}, 0.0
         prices: tuple[Price, ...] = ()
         for step in steps:
@@ -134,6 +140,24 @@ def plan_step(step: Step, kernels: Mapping[str, tirx.PrimFunc], spec: TargetSpec
     _, plan = _choose(choices, whole, None, {})
     assert plan is not None
     return plan
+
+
+def small_public_places(steps: Sequence[Step]) -> dict[str, int]:
+    """Place small inputs and outputs of the first entry point side by side at the bottom.
+
+    The plan of the entry point that has them first places all others: large ones are worth sharing
+    with what lives before or after, and only such a plan knows what else is public there.
+    """
+    first = steps[0]
+    sizes = {n: first.tensors[n].bytes for n in (*first.inputs, *first.outputs)}
+    allowed = SMALL_PUBLIC * max(peak_live_bytes(s) for s in steps)
+    places, end = {}, 0
+    for name in sorted(sizes, key=lambda n: (sizes[n], n)):
+        if end + align(sizes[name]) > allowed:
+            break
+        places[name] = end
+        end += align(sizes[name])
+    return places
 
 
 def _lay_out(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
