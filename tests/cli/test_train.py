@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import small_net
+from PIL import Image
 
 from pock_tvm import Trainer
 from pock_tvm.artifact import manifest
@@ -241,3 +242,18 @@ def test_a_checkpoint_of_something_else(refused, small_artifact, small_data, tmp
 def test_wrong_usage(misused, small_artifact, small_data, arguments, message):
     start = ("train", small_artifact.directory, "--data", small_data, "--lr", 0.1)
     assert message in misused(*start, *arguments)
+
+
+def test_a_folder_of_pictures_is_what_its_arrays_are(pock, refused, small_artifact, tmp_path):
+    shape = small_artifact.description.tensor(small_net.INPUT).original_shape
+    levels = np.random.default_rng(0).integers(0, 256, (20, *shape[2:]), np.uint8)
+    labels = np.repeat(np.arange(small_net.CLASSES), 4)
+    for i, (picture, label) in enumerate(zip(levels, labels, strict=True)):
+        (tmp_path / "photos" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "photos" / str(label) / f"{i:02}.png")
+    pixels = levels[:, None].astype("float32") * np.float32(1 / 255)
+    arrays = _saved(tmp_path / "photos.npz", labels=labels, **{small_net.INPUT: pixels})
+    run = ("train", small_artifact.directory, "--lr", 0.1, "--steps", 5, "--json", "--data")
+    assert pock(*run, tmp_path / "photos")["losses"] == pock(*run, arrays)["losses"]
+    (tmp_path / "photos" / "preprocessor_config.json").write_text('{"do_pad": true}')
+    assert "do_pad is not understood" in refused(*run, tmp_path / "photos")

@@ -60,3 +60,14 @@ def test_what_does_not_fit_is_refused(folder):
         read_image_folder(folder, _description(classes=3), labelled=True)
     with pytest.raises(BatchError, match="two are least"):
         read_image_folder(folder / "a", _description(), labelled=True)
+
+
+def test_a_picture_taken_sideways_is_turned(folder):
+    image = Image.new("L", (6, 8), 0)
+    image.paste(255, (0, 0, 3, 8))
+    exif = image.getexif()
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees clockwise to see it upright
+    image.save(folder / "a" / "one.png", exif=exif)
+    pixels = read_image_folder(folder, _description(channels=1), labelled=True)["pixels"][0, 0]
+    np.testing.assert_array_equal(pixels[:3], 1)
+    np.testing.assert_array_equal(pixels[3:], 0)
