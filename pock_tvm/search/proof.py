@@ -107,6 +107,15 @@ def prove(study: Study, selection: Selection) -> list[Contender]:
     return found
 
 
+def before(study: Study) -> dict[str, Any]:
+    """Measure the model as it came on the samples of the proof."""
+    test = study.workspace.data("test")
+    task = study.masked_run(
+        study.scheme(study.space.nothing), train=test, measure=test, steps=0, learning_rate=0.0
+    )
+    return study.do("before", {"test": task})["test"]
+
+
 def contenders(study: Study, selection: Selection) -> dict[str, tuple[UpdateScheme, str]]:
     """Return schemes by name, each with what it is in words."""
     space = study.space

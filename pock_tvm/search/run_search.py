@@ -13,7 +13,7 @@ from pock_tvm.frontend.model import ImportedModel
 from pock_tvm.search.database import Database
 from pock_tvm.search.outcome import outcome_of
 from pock_tvm.search.pool import LocalPool, Pool
-from pock_tvm.search.proof import prove, rank_real
+from pock_tvm.search.proof import before, prove, rank_real
 from pock_tvm.search.report_page import report_page
 from pock_tvm.search.samples import LabelledSamples, Split, check_split, split
 from pock_tvm.search.scheme_file import write_scheme
@@ -103,6 +103,7 @@ def search(
         ranking = rank_real(study, selection)
         proof = prove(study, selection)
         summary = outcome_of(study, found, guesses, selection, ranking, proof)
+        summary["before"] = before(study)
     scheme = study.space.scheme(selection.finalists[0], path.stem)
     text = json.dumps(summary, indent=1)
     summary = json.loads(text)  # what is returned is what is written

@@ -17,7 +17,7 @@ from bars_net import pictures, small_model
 import pock_tvm
 from pock_tvm.errors import BatchError, MemoryBudgetError, PockError
 from pock_tvm.search.run_search import search
-from pock_tvm.search.samples import Samples
+from pock_tvm.search.samples import Samples, split
 from pock_tvm.search.settings import Limit, SearchSettings, parse_memory, parse_time
 from pock_tvm.search.worker import perform
 from pock_tvm.update import load_scheme
@@ -90,6 +90,16 @@ def test_the_choice_keeps_its_budget_and_is_the_best_that_was_planned(found):
     for row in summary["search"]["seeds"]:
         assert row["evolution"] >= row["random"]
         assert row["evolution"] <= chosen["predicted_gain"] + 1e-9
+
+
+def test_the_model_as_it_came_is_measured_on_the_samples_of_the_proof(found):
+    from bars_net import small_module
+    from torch import from_numpy, no_grad
+
+    test = split(_data(), seed=SETTINGS.seed).test
+    with no_grad():
+        said = small_module()(from_numpy(test.samples)).argmax(1).numpy()
+    assert found[0].summary["before"]["accuracy"] == pytest.approx((said == test.labels).mean())
 
 
 def test_every_contribution_has_its_runs(found):
