@@ -32,7 +32,7 @@ THOROUGH = SearchSettings(
     measure="loss",
     finalists=3,
     proof_steps=120,
-    rates=(1 / 3, 1.0, 3.0),
+    rates=(1 / 9, 1 / 3, 1.0, 3.0, 9.0),
     ranked=8,
     profiles=2,
 )

@@ -38,7 +38,7 @@ class Adaptation:
     data: Split
     settings: SearchSettings
     memory: str | None = "0.25x"
-    time: str | None = "0.47x"
+    time: str | None = "0.42x"
     """Below a half: what is predicted may be off by some percent."""
 
 

@@ -31,7 +31,7 @@ THOROUGH = SearchSettings(
     measure="loss",
     finalists=3,
     proof_steps=200,
-    rates=(1 / 3, 1.0, 3.0),
+    rates=(1 / 9, 1 / 3, 1.0, 3.0, 9.0),
     ranked=8,
     profiles=2,
 )
@@ -41,6 +41,7 @@ QUICK = SearchSettings(
     seeds=1,
     measure="loss",
     samples=500,
+    tried=1,
     finalists=1,
     proof_steps=6,
     proof_seeds=2,

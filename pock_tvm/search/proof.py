@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
@@ -18,6 +18,7 @@ from pock_tvm.search.runs import Run
 from pock_tvm.search.selection import Selection
 from pock_tvm.search.space import Choice
 from pock_tvm.search.study import PROFILE_STEPS, Study, cost_of, key_of
+from pock_tvm.search.trial import mean_loss
 from pock_tvm.update import LoRA, UpdateScheme
 
 LORA_RANK = 4
@@ -219,24 +220,24 @@ def _best_rates(study: Study, artifacts: Mapping[str, str]) -> dict[str, float]:
     s = study.settings
     rates = [s.learning_rate * factor for factor in s.rates]
     tasks = {
-        f"{name}|{rate:g}": Run(
+        f"{name}|{rate:g}|{seed}": Run(
             artifact=artifact,
             train=study.workspace.data("train"),
             measure=study.workspace.data("held_out"),
             steps=s.proof_steps,
             learning_rate=rate,
-            seed=s.seed,
+            seed=seed,
         ).as_task()
         for name, artifact in artifacts.items()
         for rate in rates
+        for seed in range(s.seeds)
     }
     results = study.do("rates", tasks)
-    return {name: _best(results, name, rates) for name in artifacts}
 
+    def loss(name: str, rate: float) -> float:
+        return mean_loss([results[f"{name}|{rate:g}|{seed}"] for seed in range(s.seeds)])
 
-def _best(results: Mapping[str, Mapping[str, Any]], name: str, rates: Sequence[float]) -> float:
-    losses = {rate: results[f"{name}|{rate:g}"].get("loss") for rate in rates}
-    return min(rates, key=lambda r: float("inf") if losses[r] is None else float(losses[r] or 0.0))
+    return {name: min(rates, key=lambda rate: loss(name, rate)) for name in artifacts}
 
 
 def _measured_ms(study: Study, name: str, artifact: Any) -> float | None:

@@ -20,6 +20,7 @@ from pock_tvm.search.scheme_file import write_scheme
 from pock_tvm.search.selection import select
 from pock_tvm.search.settings import Limits, SearchSettings, parse_memory, parse_time
 from pock_tvm.search.study import Study, Tell
+from pock_tvm.search.trial import try_finalists
 from pock_tvm.search.workspace import Workspace, fingerprint
 from pock_tvm.update import UpdateScheme
 
@@ -99,7 +100,7 @@ def search(
         )
         found = study.contributions()
         guesses = study.estimators(found)
-        selection = select(study, found, limits)
+        selection = try_finalists(study, select(study, found, limits))
         ranking = rank_real(study, selection)
         proof = prove(study, selection)
         summary = outcome_of(study, found, guesses, selection, ranking, proof)

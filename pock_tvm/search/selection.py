@@ -73,7 +73,7 @@ def select(study: Study, found: Mapping[str, Contribution], limits: Limits) -> S
         full=full,
         full_cost=full_cost,
         budget=budget,
-        finalists=tuple(fitting[: settings.finalists]),
+        finalists=tuple(fitting[: max(settings.tried, settings.finalists)]),
         objective=objective,
         found=best,
         plans=plans,

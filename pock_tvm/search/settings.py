@@ -69,6 +69,8 @@ class SearchSettings:
     measure: Measure = "accuracy"
     samples: int = 20_000
     """Choices that the search looks at."""
+    tried: int = 12
+    """Planned schemes that compete on held-out samples for the finals."""
     finalists: int = 3
     proof_steps: int = 150
     proof_seeds: int = 5
@@ -83,7 +85,15 @@ class SearchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "seeds", "samples", "finalists", "proof_steps", "proof_seeds"):
+        for name in (
+            "steps",
+            "seeds",
+            "samples",
+            "tried",
+            "finalists",
+            "proof_steps",
+            "proof_seeds",
+        ):
             if getattr(self, name) < 1:
                 raise PockError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not self.learning_rate > 0:

@@ -28,6 +28,7 @@ SETTINGS = SearchSettings(
     seeds=2,
     measure="loss",
     samples=2000,
+    tried=3,
     finalists=1,
     proof_steps=20,
     proof_seeds=2,
