@@ -26,12 +26,12 @@ BATCH = 8
 AT_HOME = ("en-us+m1", "en-us+m3", "en-us+f1", "en-us+f2", "en-us+m5")
 ABROAD = ("en-gb-scotland+f4", "en-029+m7", "en-gb-x-gbclan+croak")
 THOROUGH = SearchSettings(
-    learning_rate=3e-3,
-    steps=40,
-    seeds=2,
+    learning_rate=1e-3,
+    steps=60,
+    seeds=3,
     measure="loss",
     finalists=3,
-    proof_steps=120,
+    proof_steps=240,
     rates=(1 / 9, 1 / 3, 1.0, 3.0, 9.0),
     ranked=8,
     profiles=2,
@@ -64,7 +64,7 @@ def prepare(folder: Path, seed: int, fast: bool) -> adaptation.Adaptation:  # no
     example = (torch.zeros(1, 1, FRAMES, MELS),)
     wide = import_module(net, example, 32, "accent")
     adaptation.pretrain(
-        net, wide, home, folder / "pretrained", steps=10 if fast else 800, learning_rate=2e-3
+        net, wide, home, folder / "pretrained", steps=10 if fast else 1000, learning_rate=2e-3
     )
     voices, each = (ABROAD[:1], 10) if fast else (ABROAD, 18)
     abroad = spoken(voices, each, seed + 1)

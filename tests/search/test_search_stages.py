@@ -28,7 +28,7 @@ SETTINGS = SearchSettings(
     seeds=2,
     measure="loss",
     samples=2000,
-    tried=3,
+    tried=1,
     finalists=1,
     proof_steps=20,
     proof_seeds=2,
@@ -156,7 +156,7 @@ def test_an_impossible_budget_names_the_least_possible(found):
     before = found[0].path.read_text()
     pool = InlinePool()
     with pytest.raises(
-        MemoryBudgetError, match=r"least possible is the head alone .* needs 11,\d+ bytes, not 1,00"
+        MemoryBudgetError, match=r"least possible is the head alone .* needs 6,\d+ bytes, not 1,00"
     ):
         search(small_model(), _data(), found[0].path, memory="1kB", settings=SETTINGS, pool=pool)
     assert not pool.done  # what was measured holds under any budget
