@@ -18,8 +18,8 @@ from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.inventory import parameters_of
 from pock_tvm.compilation.kernels import compile_kernels
 from pock_tvm.compilation.lora_factors import with_factors
+from pock_tvm.compilation.micro_batches import plan_within
 from pock_tvm.compilation.plan import Plan
-from pock_tvm.compilation.prefix import plan_in_parts
 from pock_tvm.errors import PockError, UnsupportedModelError
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import Loss, make_loss
@@ -46,6 +46,8 @@ class CompiledModel:
     """Places where the model drops out, whether or not training does."""
     prefix_parts: Mapping[str, int] = field(default_factory=dict)
     """In how many parts an entry point computes what lies before the first tensor that learns."""
+    micro_batches: int = 1
+    """In how many parts a training step takes its batch, to meet a budget."""
 
     def report(self) -> dict[str, Any]:
         """Return the byte counts and sizes that ``pock compile --json`` prints."""
@@ -76,6 +78,7 @@ class CompiledModel:
             "transient_lower_bound_bytes": regions.arena_lower_bound_bytes,
             "recomputed_share": round(self.plan.repeated, 4),
             "prefix_parts": dict(self.prefix_parts),
+            "micro_batches": self.micro_batches,
             "memory_frontier": [
                 {"arena_bytes": p.total_bytes, "recomputed_share": round(p.repeated, 4)}
                 for p in self.plan.prices
@@ -133,7 +136,8 @@ def compile(
         dropout: let training steps drop out where the model does. Without it a step is
             deterministic; prediction and evaluation never drop anything.
         memory_budget: bytes of weights, optimizer state and transients together; where the step
-            needs more, tensors are computed again instead of kept, the cheapest first.
+            needs more, tensors are computed again instead of kept, the cheapest first; where that
+            is not enough, the step takes its batch in parts and adds up their gradients.
         accumulate: micro-batches in an optimizer step: the step is that of a batch ``accumulate``
             times as large, its memory that of one batch and a copy of the gradients.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
@@ -173,20 +177,28 @@ def compile(
     model = with_factors(model, chosen)
     tell = progress or (lambda stage, done, total: None)
 
-    tell("derive", 0, 1)
-    graphs = Graphs.build(
-        model,
-        loss,
-        optimizer,
-        chosen,
-        batch_norm,
-        clipping=clipping,
-        keep_gradients=keep_gradients,
-        dropout=dropout,
-        accumulate=accumulate,
-    )
-    tell("plan", 0, 1)
-    graphs, kernels, plan = plan_in_parts(graphs, spec, model.batch, memory_budget)
+    obstacle = ""
+    if batch_norm == "train" or dropout or accumulate > 1 or chosen.lazy_rows:
+        obstacle = "batch statistics, dropout, --accumulate and lazy-rows take a whole batch"
+
+    def build(micro_batches: int) -> Graphs:
+        tell("derive", 0, 1)
+        graphs = Graphs.build(
+            model,
+            loss,
+            optimizer,
+            chosen,
+            batch_norm,
+            clipping=clipping,
+            keep_gradients=keep_gradients,
+            dropout=dropout,
+            accumulate=accumulate,
+            micro_batches=micro_batches,
+        )
+        tell("plan", 0, 1)
+        return graphs
+
+    graphs, kernels, plan = plan_within(build, spec, model.batch, memory_budget, obstacle)
     offsets = {step.name: plan.offsets_of(step) for step in plan.steps}
     built = compile_kernels(plan.steps, offsets, kernels, spec, tell, cache=cache)
     asked = {**scheme.describe(), "tensors": chosen.describe()}
@@ -222,6 +234,7 @@ def compile(
         compile_s=time.perf_counter() - started,
         clipping_bytes=clipping_bytes(graphs, spec),
         prefix_parts=graphs.parts,
+        micro_batches=graphs.micro_batches,
         dropouts=dropouts,
     )
 

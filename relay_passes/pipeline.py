@@ -35,6 +35,7 @@ from pock_tvm.relay_passes.fold_empty_tensors import FoldEmptyTensors
 from pock_tvm.relay_passes.fold_pad_into_conv2d import FoldPadIntoConv2d
 from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMatmul
 from pock_tvm.relay_passes.gradient_transforms import clipping_transform
+from pock_tvm.relay_passes.group_micro_batches import GroupMicroBatches
 from pock_tvm.relay_passes.hoist_parameter_layout import HoistParameterLayout
 from pock_tvm.relay_passes.insert_lora import Factors, InsertLora
 from pock_tvm.relay_passes.keep_pool_taps import KeepPoolTaps
@@ -45,6 +46,7 @@ from pock_tvm.relay_passes.seed_dropout import SeedDropout
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
 from pock_tvm.relay_passes.slice_channels import SliceChannels, StoredSlice, slice_name
 from pock_tvm.relay_passes.slice_touched_rows import SliceTouchedRows, rows_name
+from pock_tvm.relay_passes.split_batch import SplitBatch
 from pock_tvm.relay_passes.split_prefix import SplitPrefix
 from pock_tvm.relay_passes.update_touched_rows import UpdateTouchedRows
 from pock_tvm.relay_passes.write_channels import WriteChannels
@@ -111,6 +113,7 @@ def train(
     clipping: Clipping | None = None,
     accumulate: bool = False,
     keep_gradients: bool = False,
+    micro_batches: tuple[Sequence[str], int] = ((), 1),
 ) -> Pass:
     """Return the passes that make a canonical model a training step.
 
@@ -124,12 +127,13 @@ def train(
         clipping: what bounds the gradients.
         accumulate: the gradients of batches that ran before count too; see ``accumulate``.
         keep_gradients: return the gradients too.
+        micro_batches: the inputs with a row per sample, and in how many parts to take the rows.
     """
     transforms = [clipping_transform(clipping)] if clipping else []
     learning = learning_names(trainable, slices, tables)
     return Sequential(
         [
-            *_gradients(loss, trainable, slices, teacher),
+            *_gradients(loss, trainable, slices, teacher, micro_batches),
             SliceTouchedRows(tables, trainable),
             *([AccumulateGradients(learning, update=True)] if accumulate else []),
             AppendOptimizer(
@@ -163,14 +167,17 @@ def _gradients(
     trainable: Sequence[str],
     slices: Mapping[str, StoredSlice],
     teacher: Teacher | None,
+    micro_batches: tuple[Sequence[str], int] = ((), 1),
 ) -> list[Pass]:
     """Return the passes from a canonical model to its loss and gradients."""
     return [
         *([AppendTeacher(*teacher)] if teacher else []),
         AppendLoss(loss),
+        SplitBatch(*micro_batches),
         DeriveBackward(trainable),
         SimplifyShapes(),
         relax.transform.EliminateCommonSubexpr(),
+        GroupMicroBatches(*micro_batches),
         KeepPoolTaps(),
         SliceChannels(slices, trainable),
     ]

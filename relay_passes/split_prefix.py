@@ -42,7 +42,7 @@ class SplitPrefix:
         if self.count == 1:
             return mod
         main = copy_with_new_vars(mod["main"])
-        split = _Split(main, self.inputs, self.changing, self.count)
+        split = PrefixSplit(main, self.inputs, self.changing, self.count)
         if not split.is_worthwhile:
             return mod
         out = mod.clone()
@@ -50,7 +50,9 @@ class SplitPrefix:
         return out
 
 
-class _Split:
+class PrefixSplit:
+    """What of ``main`` is computed sample by sample, and how to emit a part of it."""
+
     def __init__(
         self,
         main: relax.Function,
@@ -60,13 +62,13 @@ class _Split:
     ) -> None:
         self.main, self.count = main, count
         self.bindings = list(bindings_of(main))
-        samples = {p for p in main.params if p.name in inputs}
-        self.constant = {p for p in main.params if p.name not in changing} - samples
+        self.samples = {p for p in main.params if p.name in inputs}
+        self.constant = {p for p in main.params if p.name not in changing} - self.samples
         """Values that are the same in every step: weights, and what is computed from them alone."""
         self.prefix: dict[relax.Var, tuple[bool, ...]] = {}
         """Values computed sample by sample, each with which operands are to be split."""
         for binding in self.bindings:
-            self._place(binding, samples)
+            self._place(binding, self.samples)
         self.views = set[relax.Var]()
         """Views that the rest reads: their sources are joined, and viewed as a whole."""
         self.boundary = self._boundary()
@@ -134,10 +136,8 @@ class _Split:
         bb = relax.BlockBuilder()
         with bb.function("main", list(main.params), attrs=dict(main.attrs or {})):
             with bb.dataflow():
-                early = [b for b in self.bindings if b.var in self.constant]
-                for binding in early:
-                    bb.emit_normalized(binding)
-                parts = [self._part(bb, index) for index in range(self.count)]
+                self.emit_constants(bb)
+                parts = [self.emit_part(bb, index) for index in range(self.count)]
                 for var in self.boundary:
                     mine = [part[var] for part in parts]
                     whole = join_rows(mine) if self._is_aligned(var) else relax.op.concat(mine, 0)
@@ -149,7 +149,13 @@ class _Split:
             bb.emit_func_output(main.body.body)
         return bb.get()["main"]
 
-    def _part(self, bb: relax.BlockBuilder, index: int) -> dict[relax.Var, relax.Expr]:
+    def emit_constants(self, bb: relax.BlockBuilder) -> None:
+        """Emit what is the same for all parts."""
+        for binding in self.bindings:
+            if binding.var in self.constant:
+                bb.emit_normalized(binding)
+
+    def emit_part(self, bb: relax.BlockBuilder, index: int) -> dict[relax.Var, relax.Expr]:
         """Emit the prefix for one part of the samples."""
         part: dict[relax.Var, relax.Expr] = {}
 
@@ -157,7 +163,7 @@ class _Split:
             if not is_split:
                 return value
             if value not in part:
-                part[value] = bb.emit(self._rows(value, index))
+                part[value] = bb.emit(self.rows(value, index))
             return part[value]
 
         for binding in self.bindings:
@@ -179,7 +185,8 @@ class _Split:
             part[binding.var] = bb.emit(relax.Call(call.op, args, call.attrs, call.ty_args))
         return part
 
-    def _rows(self, value: relax.Expr, index: int) -> relax.Expr:
+    def rows(self, value: relax.Expr, index: int) -> relax.Expr:
+        """Return one part of the rows of a value: a view where a kernel can load it."""
         count = static_shape(value)[0] // self.count
         if isinstance(value, relax.Var) and self._is_aligned(value):
             return rows(value, index * count, count)

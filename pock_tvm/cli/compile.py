@@ -227,6 +227,9 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
 
 
 def _prefix_row(report: Mapping[str, Any]) -> dict[str, str]:
+    if report["micro_batches"] > 1:
+        each = report["batch"] // report["micro_batches"]
+        return {"micro-batches": f"{each} of {report['batch']} samples at a time"}
     parts = report["prefix_parts"].get("train_step", 1)
     if parts == 1:
         return {}

@@ -83,6 +83,8 @@ class Graphs:
     """``train_step`` without clipping, where there is some: what it costs is the difference."""
     parts: Mapping[str, int] = field(default_factory=dict)
     """In how many parts the frozen prefix of an entry point takes its samples, where in several."""
+    micro_batches: int = 1
+    """In how many parts ``train_step`` takes its samples, prefix and all."""
 
     @classmethod
     def build(
@@ -97,6 +99,7 @@ class Graphs:
         keep_gradients: bool = False,
         dropout: bool = False,
         accumulate: int = 1,
+        micro_batches: int = 1,
         common: InCommon | None = None,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model.
@@ -134,6 +137,9 @@ class Graphs:
         changing = (*trainable, *moving)
         teacher = (frozen_form, changing) if isinstance(loss, Distillation) else None
 
+        inputs = [p.name for p in model.mod["main"].params]
+        samples = tuple(name for name in inputs if name not in model.parameters)
+
         def joint_graph(clipping: Clipping | None) -> tvm.IRModule:
             return pipeline.train(
                 loss,
@@ -145,6 +151,7 @@ class Graphs:
                 clipping=clipping,
                 accumulate=accumulate > 1,
                 keep_gradients=keep_gradients,
+                micro_batches=(samples, micro_batches),
             )(train_form)
 
         joint = joint_graph(clipping)
@@ -186,7 +193,7 @@ class Graphs:
             steps=steps,
             forms=tuple(forms),
             regions=regions,
-            samples=tuple(p.name for p in model.mod["main"].params if p.name not in regions),
+            samples=samples,
             trainable=tuple(trainable),
             statistics=tuple(moving),
             slots=slots,
@@ -194,6 +201,7 @@ class Graphs:
             limits=index_limits(frozen_form),
             values={**values, **constants},
             unclipped=train_step(joint_graph(None)) if clipping else None,
+            micro_batches=micro_batches,
         )
 
     def lower(self, form: Form) -> ExtractedStep:

@@ -103,7 +103,9 @@ class Plan:
                 least = resident + min(c.peak_bytes for c in choices)
                 raise MemoryBudgetError(
                     f"{step.name} needs {least:,} bytes at the least, the memory budget is"
-                    f" {memory_budget:,}; make the batch smaller or let fewer tensors learn"
+                    f" {memory_budget:,}; make the batch smaller or let fewer tensors learn",
+                    step.name,
+                    least,
                 )
             ordered.append(choice.step)
             arenas[step.name] = plan

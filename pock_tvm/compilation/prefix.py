@@ -41,6 +41,8 @@ def plan_in_parts(
     if memory_budget is not None:
         transients = memory_budget - plan.frozen_bytes - plan.state_bytes
     parts = choose_parts(plan, samples, transients)
+    if graphs.micro_batches > 1:
+        parts.pop("train_step", None)  # its prefix runs in those
     if parts:
         graphs = graphs.split(parts)
         steps, kernels = share_kernels(graphs.steps)
