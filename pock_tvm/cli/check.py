@@ -10,11 +10,9 @@ import click
 from pock_tvm.cli.options import json_option
 from pock_tvm.cli.output import print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
-from pock_tvm.errors import BatchError
+from pock_tvm.samples.npz_file import read_npz_arrays
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pock_tvm.checking import Report
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -100,7 +98,7 @@ def check(
     **options: Any,
 ) -> "Report":
     """Import the model that a reference names, and PyTorch's form of it where there is one."""
-    samples = None if data is None else _read(data)
+    samples = None if data is None else read_npz_arrays(data)
     from pock_tvm.checking import check_model
     from pock_tvm.frontend import load_model
     from pock_tvm.frontend.shapes import parse_shapes
@@ -122,20 +120,6 @@ def _autograd(model: str, output_name: str | None) -> Any:
     return lambda samples, settings: torch_gradients(
         source, samples, settings.loss, settings.batch_norm
     )
-
-
-def _read(path: Path) -> "dict[str, np.ndarray]":
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except OSError as error:
-        raise BatchError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, TypeError, AttributeError) as error:
-        raise BatchError(
-            f"{path} is not an .npz of plain arrays; write it with numpy.savez"
-        ) from error
 
 
 def print_report(report: "Report") -> None:

@@ -1,6 +1,5 @@
 """Read what follows ``--data``: ``.npz`` by names, ``.pockdata``, or a folder of pictures."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from pock_tvm.artifact.description import ArtifactDescription
 from pock_tvm.artifact.export import original_layout_of
 from pock_tvm.errors import BatchError
 from pock_tvm.samples.image_folder import read_image_folder
+from pock_tvm.samples.npz_file import read_npz_arrays
 
 LABELS = "labels"
 
@@ -50,18 +50,7 @@ def _read(path: Path, description: ArtifactDescription, *, labelled: bool) -> di
     if path.suffix == ".pockdata":
         stored = read_dataset(path, description)
         return {n: original_layout_of(description.tensor(n), a) for n, a in stored.items()}
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise BatchError(f"{path} is a single array; write arrays by name with numpy.savez")
-        with file:
-            return {name: file[name] for name in file.files}
-    except OSError as error:
-        raise BatchError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BatchError(
-            f"{path} is not an .npz of plain arrays; write it with numpy.savez"
-        ) from error
+    return read_npz_arrays(path)
 
 
 def _only_inputs(

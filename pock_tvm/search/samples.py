@@ -1,6 +1,5 @@
 """What a search learns from and is measured on: samples with labels, split once, for all runs."""
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from pock_tvm.errors import BatchError
+from pock_tvm.samples.npz_file import read_npz_arrays
 
 LABELS = "labels"
 
@@ -105,15 +105,7 @@ def read_npz(path: Path) -> Samples:
     Raises:
         BatchError: the file cannot be read, or has no labels.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise BatchError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise BatchError(
-            f"{path} is not an .npz of plain arrays; write it with numpy.savez"
-        ) from error
+    arrays = read_npz_arrays(path)
     if LABELS not in arrays:
         raise BatchError(f"{path} holds no array {LABELS!r}, only {sorted(arrays)}")
     labels = arrays.pop(LABELS)
