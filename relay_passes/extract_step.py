@@ -145,7 +145,7 @@ class _Extractor:
     def join(self, value: relax.Call) -> str:
         """Give the parts their places in a new tensor; each must be a whole result of a kernel."""
         # A join is no call, so that two may stand behind the same one.
-        name = f"t{len(self.calls)}.joined{len(self.joined)}"
+        name = f"t{len(self.calls)}.{len(self.joined)}.joined"
         whole, start = self.declare(name, value.ty, "arena"), 0
         written = {name for call in self.calls for name in call.writes}
         for part in value.args:

@@ -20,7 +20,9 @@ from pock_tvm.relay_passes.rewrite import is_call_to, rewrite_main, static_shape
 
 _SUMS = (
     "pock.conv2d_weight_grad",
+    "pock.layer_norm_scale_grad",
     "pock.matmul",
+    "pock.rms_norm_scale_grad",
     "pock.scatter_add",
     "relax.matmul",
     "relax.nn.conv2d",
