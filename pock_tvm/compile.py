@@ -177,9 +177,14 @@ def compile(
     model = with_factors(model, chosen)
     tell = progress or (lambda stage, done, total: None)
 
-    obstacle = ""
-    if batch_norm == "train" or dropout or accumulate > 1 or chosen.lazy_rows:
-        obstacle = "batch statistics, dropout, --accumulate and lazy-rows take a whole batch"
+    whole_batch = {
+        "batch statistics": batch_norm == "train",
+        "dropout": dropout,
+        "accumulation": accumulate > 1,
+        "lazily updated rows": bool(chosen.lazy_rows),
+    }
+    present = [what for what, asked_for in whole_batch.items() if asked_for]
+    obstacle = f"it takes a whole batch with {', '.join(present)}" if present else ""
 
     def build(micro_batches: int) -> Graphs:
         tell("derive", 0, 1)

@@ -208,7 +208,7 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
             **_dropout_row(report),
             "trainable parameters": f"{report['trainable_parameters']:,}",
             "kernel calls in a step": report["kernel_calls"],
-            **_prefix_row(report),
+            **_parts_row(report),
             "code": format_bytes(report["object_bytes"]),
         },
     )
@@ -226,7 +226,7 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
     print_rows("time", {name: format_seconds(spent) for name, spent in progress.seconds.items()})
 
 
-def _prefix_row(report: Mapping[str, Any]) -> dict[str, str]:
+def _parts_row(report: Mapping[str, Any]) -> dict[str, str]:
     if report["micro_batches"] > 1:
         each = report["batch"] // report["micro_batches"]
         return {"micro-batches": f"{each} of {report['batch']} samples at a time"}

@@ -33,7 +33,7 @@ def plan_within(
         obstacle: why there cannot be micro-batches, if anything is known to be in the way.
 
     Raises:
-        MemoryBudgetError: the budget cannot be met; the message has the least bytes possible.
+        MemoryBudgetError: the budget cannot be met; the message has the least bytes found.
     """
     try:
         return plan_in_parts(build(1), spec, samples, memory_budget)

@@ -1,6 +1,6 @@
 """Where every tensor of an artifact lies, and in which order the kernels run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tvm import tirx
@@ -17,7 +17,6 @@ from pock_tvm.targets import TargetSpec
 
 SMALL_PRICE = 0.03
 """Share of a step's time that is given for memory where no budget asks for more."""
-
 
 SMALL_PUBLIC = 0.005
 """Share of the largest live set that tensors with a place in all entry points may take at the
@@ -100,7 +99,7 @@ class Plan:
             budget = None if memory_budget is None else memory_budget - resident
             choice, plan = _choose(choices, whole, budget, public)
             if plan is None:
-                least = resident + min(c.peak_bytes for c in choices)
+                least = resident + plan_arena(choices[-1].step, public).arena_bytes
                 raise MemoryBudgetError(
                     f"{step.name} needs {least:,} bytes at the least, the memory budget is"
                     f" {memory_budget:,}; make the batch smaller or let fewer tensors learn",
@@ -112,7 +111,10 @@ class Plan:
             public.update({n: plan.offsets[n] for n in (*step.inputs, *step.outputs)})
             if step.name == "train_step":
                 repeated = choice.repeated / whole
-                prices = tuple(Price(resident + c.peak_bytes, c.repeated / whole) for c in choices)
+                prices = tuple(
+                    Price(resident + size, c.repeated / whole)
+                    for c, size in _sizes(choices, choice, plan)
+                )
         return cls(
             ordered,
             arenas,
@@ -197,3 +199,18 @@ def _choose(
             if plan.arena_bytes <= budget:
                 return choice, plan
     return choices[-1], None
+
+
+def _sizes(
+    choices: list[Tradeoff], choice: Tradeoff, plan: ArenaPlan
+) -> Iterator[tuple[Tradeoff, int]]:
+    """Yield what there was to choose from, and its bytes: of what was chosen, those planned.
+
+    Of the others it is the largest live set, which a plan may exceed by a little. One that would
+    then seem to be better in both ways is left out.
+    """
+    for c in choices:
+        if c is choice:
+            yield c, plan.arena_bytes
+        elif c.repeated > choice.repeated or c.peak_bytes > plan.arena_bytes:
+            yield c, c.peak_bytes
