@@ -2,12 +2,13 @@
 
     python -m examples.accent [--output DIR] [--results DIR] [--seed N] [--fast]
 
-A small convolutional net tells ten words apart that American voices say; then a Scottish and a
-Caribbean voice speak to it. The speech is synthesised by ``espeak-ng`` (a Debian package), with
-several speakers, speeds and pitches, and noise.
+A small convolutional net tells ten words apart that American voices say; then voices of Scotland,
+the Caribbean and Lancashire speak to it. The speech is synthesised by ``espeak-ng`` (a Debian
+package), with several speakers, speeds and pitches, and noise.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,14 @@ import torch
 from torch import nn
 
 from examples import adaptation
-from examples.new_writer import NO_BUDGET, QUICK
 from examples.speech import FRAMES, MELS, WORDS, spoken
 from pock_tvm.frontend.torch_export import import_module
-from pock_tvm.search import SearchSettings
 from pock_tvm.search.samples import Split
 
 BATCH = 8
 AT_HOME = ("en-us+m1", "en-us+m3", "en-us+f1", "en-us+f2", "en-us+m5")
 ABROAD = ("en-gb-scotland+f4", "en-029+m7", "en-gb-x-gbclan+croak")
-THOROUGH = SearchSettings(
-    learning_rate=1e-3,
-    steps=60,
-    seeds=3,
-    measure="loss",
-    finalists=3,
-    proof_steps=240,
-    rates=(1 / 9, 1 / 3, 1.0, 3.0, 9.0),
-    ranked=8,
-    profiles=2,
-)
+SETTINGS = replace(adaptation.THOROUGH, learning_rate=1e-3, steps=60, seeds=3, proof_steps=240)
 
 
 class Recogniser(nn.Module):
@@ -55,7 +44,7 @@ class Recogniser(nn.Module):
         return self.head(self.layers(pictures).mean((2, 3)))
 
 
-def prepare(folder: Path, seed: int, fast: bool) -> adaptation.Adaptation:  # noqa: FBT001  (one of three that every example takes)
+def prepare(folder: Path, seed: int, *, fast: bool) -> adaptation.Adaptation:
     """Train on American voices; return the net and the voices of other places."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -76,8 +65,7 @@ def prepare(folder: Path, seed: int, fast: bool) -> adaptation.Adaptation:  # no
         "voices of Scotland, the Caribbean and Lancashire (all by espeak-ng, with noise).",
         model=import_module(net.eval(), example, BATCH, "accent"),
         data=Split(*(abroad.take(part) for part in np.split(order, cuts))),
-        settings=QUICK if fast else THOROUGH,
-        **(NO_BUDGET if fast else {}),
+        settings=SETTINGS,
     )
 
 

@@ -7,24 +7,48 @@ take the same bytes. Whatever comes out is printed and written.
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from safetensors.torch import load_file
 from torch import nn
 
 import pock_tvm
+from examples.weights import take_back
+from pock_tvm.cli.progress import ProgressLine
 from pock_tvm.frontend.model import ImportedModel
 from pock_tvm.search import SearchSettings, search
 from pock_tvm.search.samples import Samples, Split
 
 HALF_A_POINT = 0.005
 MEMORY, STEP = 0.25, 0.5
-RESULTS = Path("benchmarks/results")
+
+THOROUGH = SearchSettings(
+    learning_rate=3e-3,
+    measure="loss",
+    finalists=3,
+    rates=(1 / 9, 1 / 3, 1.0, 3.0, 9.0),
+    ranked=8,
+    profiles=2,
+)
+"""What the examples have in common; each says how long its runs are."""
+QUICK = SearchSettings(
+    learning_rate=3e-3,
+    steps=4,
+    seeds=1,
+    measure="loss",
+    samples=500,
+    tried=1,
+    finalists=1,
+    proof_steps=6,
+    proof_seeds=2,
+    rates=(1.0,),
+    ranked=3,
+    gradient_batches=2,
+    profiles=1,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +66,19 @@ class Adaptation:
     """Below a half: what is predicted may be off by some percent."""
 
 
+class Prepare(Protocol):
+    """Makes what is to be adapted."""
+
+    def __call__(self, folder: Path, seed: int, *, fast: bool) -> Adaptation:
+        """Train a model on what is general; ``fast`` asks for a small one.
+
+        Args:
+            folder: to write into.
+            seed: of weights and data.
+            fast: for a few steps of a small model.
+        """
+
+
 def pretrain(
     net: nn.Module,
     model: ImportedModel,
@@ -50,10 +87,9 @@ def pretrain(
     *,
     steps: int,
     learning_rate: float,
-    batch_norm: str = "frozen",
 ) -> None:
     """Train everything in ``net`` with pock, and take the weights back into it."""
-    pock_tvm.compile(model, folder, update="full", optimizer="adamw", batch_norm=batch_norm)
+    pock_tvm.compile(model, folder, update="full", optimizer="adamw")
     with pock_tvm.Trainer(folder, threads=2) as trainer:
         trainer.fit(
             samples.samples,
@@ -62,17 +98,12 @@ def pretrain(
             learning_rate=learning_rate,
             schedule="linear",
         )
-        trainer.export(folder.with_suffix(".safetensors"))
-    missing = net.load_state_dict(load_file(folder.with_suffix(".safetensors")), strict=False)
-    # Every tensor has a home in the module; the module alone counts its batches.
-    assert not missing.unexpected_keys
-    assert all(key.endswith("num_batches_tracked") for key in missing.missing_keys)
+        take_back(trainer, net, folder.with_suffix(".safetensors"))
 
 
 def adapt(adaptation: Adaptation, folder: Path) -> dict[str, Any]:
     """Search, and return the table as plain data; what an earlier call has done is taken up."""
-    started = time.perf_counter()
-    with ProgressLines() as tell:
+    with ProgressLine() as tell:
         found = search(
             adaptation.model,
             adaptation.data,
@@ -93,7 +124,7 @@ def adapt(adaptation: Adaptation, folder: Path) -> dict[str, Any]:
         },
         "batch": adaptation.model.batch,
         "steps": adaptation.settings.proof_steps,
-        "elapsed_s": time.perf_counter() - started,
+        "seeds": adaptation.settings.proof_seeds,
     }
 
 
@@ -133,7 +164,8 @@ def as_markdown(table: Mapping[str, Any]) -> str:
         "",
         table["story"],
         "",
-        "| what learns | accuracy, 5 seeds | transient bytes | of full's | step ms | of full's |",
+        f"| what learns | accuracy, {table['seeds']} seeds | transient bytes | of full's | step ms "
+        "| of full's |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     for row in table["rows"]:
@@ -161,51 +193,35 @@ def as_markdown(table: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-class ProgressLines:
-    """A line on stderr whenever a stage begins."""
-
-    def __init__(self) -> None:
-        self._stage = ""
-        self._started = time.perf_counter()
-
-    def __enter__(self) -> "ProgressLines":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
-        """Tell of a stage that begins."""
-        if stage != self._stage:
-            elapsed = time.perf_counter() - self._started
-            print(f"{elapsed:6.0f} s  {stage} ({total}) {note}", file=sys.stderr, flush=True)
-            self._stage = stage
-
-
-def main(
-    name: str, prepare: Callable[[Path, int, bool], Adaptation], arguments: Sequence[str] | None
-) -> dict[str, Any]:
+def main(name: str, prepare: Prepare, arguments: Sequence[str] | None) -> dict[str, Any]:
     """Run an example from the command line.
 
     Args:
         name: of the example.
-        prepare: called with a folder, a seed and whether to be quick.
+        prepare: makes what is to be adapted.
         arguments: of the command line.
     """
     parser = argparse.ArgumentParser(prog=f"python -m examples.{name}")
     parser.add_argument("--output", type=Path, default=Path(f"{name}-out"), help="folder to write")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table")
+    parser.add_argument("--results", type=Path, help="folder of the table; default: the output's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fast", action="store_true", help="a smaller model and few steps")
     options = parser.parse_args(arguments)
+    results = options.results or options.output
     started = time.perf_counter()
     options.output.mkdir(parents=True, exist_ok=True)
-    options.results.mkdir(parents=True, exist_ok=True)
-    table = adapt(prepare(options.output, options.seed, options.fast), options.output)
-    table = {**table, "elapsed_s": time.perf_counter() - started, "seed": options.seed}
+    results.mkdir(parents=True, exist_ok=True)
+    prepared = prepare(options.output, options.seed, fast=options.fast)
+    if options.fast:  # without budgets: the head of a model so small takes most of a step
+        prepared = replace(prepared, settings=QUICK, memory=None, time=None)
+    table = {
+        **adapt(prepared, options.output),
+        "elapsed_s": time.perf_counter() - started,
+        "seed": options.seed,
+    }
     text = as_markdown(table)
-    (options.results / f"adapt-{name}.md").write_text(text, encoding="utf-8")
-    (options.results / f"adapt-{name}.json").write_text(
+    (results / f"adapt-{name}.md").write_text(text, encoding="utf-8")
+    (results / f"adapt-{name}.json").write_text(
         json.dumps(table, indent=1) + "\n", encoding="utf-8"
     )
     print(text)

@@ -6,6 +6,7 @@ A small transformer has read the reference of the Python language; its user is a
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,12 @@ import torch
 from torch import nn
 
 from examples import adaptation
-from examples.new_writer import NO_BUDGET, QUICK
 from examples.texts import ALPHABET, legal_texts, reference_text, split_texts, windows
 from pock_tvm.frontend.torch_export import import_module
-from pock_tvm.search import SearchSettings
 
 BATCH = 8
 LENGTH = 40
-THOROUGH = SearchSettings(
-    learning_rate=3e-3,
-    steps=40,
-    seeds=1,
-    measure="loss",
-    finalists=3,
-    proof_steps=150,
-    rates=(1 / 9, 1 / 3, 1.0, 3.0, 9.0),
-    ranked=8,
-    profiles=2,
-)
+SETTINGS = replace(adaptation.THOROUGH, steps=40, seeds=1, proof_steps=150)
 
 
 class Block(nn.Module):
@@ -72,7 +61,7 @@ class Keyboard(nn.Module):
         return self.head(self.norm(self.blocks(self.characters(text) + self.places)))
 
 
-def prepare(folder: Path, seed: int, fast: bool) -> adaptation.Adaptation:  # noqa: FBT001  (one of three that every example takes)
+def prepare(folder: Path, seed: int, *, fast: bool) -> adaptation.Adaptation:
     """Read the reference; return the model and a lawyer's text."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -90,8 +79,7 @@ def prepare(folder: Path, seed: int, fast: bool) -> adaptation.Adaptation:  # no
         f"licences of Debian (half of each), {LENGTH} characters a sample; tested on their ends.",
         model=import_module(net.eval(), example, BATCH, "keyboard"),
         data=split_texts(legal_texts(), LENGTH, seed),
-        settings=QUICK if fast else THOROUGH,
-        **(NO_BUDGET if fast else {}),
+        settings=SETTINGS,
     )
 
 

@@ -7,6 +7,7 @@ hand of her own, and other labels.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +19,13 @@ from examples.digit_net import BLOCKS, TWO_BLOCKS, build
 from examples.digits import two_writers
 from examples.handwriting import OTHER_END, Settings, pretrain
 from pock_tvm.frontend.torch_export import import_module
-from pock_tvm.search import SearchSettings
 from pock_tvm.search.samples import Samples, Split
 
 BATCH = 8
-NO_BUDGET: dict[str, None] = {"memory": None, "time": None}
-"""For models so small that their head alone takes most of a step."""
-THOROUGH = SearchSettings(
-    learning_rate=3e-3,
-    steps=40,
-    seeds=2,
-    measure="loss",
-    finalists=3,
-    proof_steps=200,
-    rates=(1 / 9, 1 / 3, 1.0, 3.0, 9.0),
-    ranked=8,
-    profiles=2,
-)
-QUICK = SearchSettings(
-    learning_rate=3e-3,
-    steps=4,
-    seeds=1,
-    measure="loss",
-    samples=500,
-    tried=1,
-    finalists=1,
-    proof_steps=6,
-    proof_seeds=2,
-    rates=(1.0,),
-    ranked=3,
-    gradient_batches=2,
-    profiles=1,
-)
+SETTINGS = replace(adaptation.THOROUGH, steps=40, seeds=2, proof_steps=200)
 
 
-def prepare(folder: Path, seed: int, fast: bool) -> adaptation.Adaptation:  # noqa: FBT001  (one of three that every example takes)
+def prepare(folder: Path, seed: int, *, fast: bool) -> adaptation.Adaptation:
     """Train on the first writer; return the net and the second writer's pictures."""
     first, second = two_writers(seed)
     settings = Settings(blocks=TWO_BLOCKS if fast else BLOCKS, pretrain_epochs=2 if fast else 10)
@@ -70,8 +43,7 @@ def prepare(folder: Path, seed: int, fast: bool) -> adaptation.Adaptation:  # no
         "the first never showed), and whose labels run from the other end.",
         model=import_module(net, (example,), BATCH, "digits"),
         data=data,
-        settings=QUICK if fast else THOROUGH,
-        **(NO_BUDGET if fast else {}),
+        settings=SETTINGS,
     )
 
 
