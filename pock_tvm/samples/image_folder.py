@@ -78,4 +78,7 @@ def _picture(path: Path, processor: ImageProcessor, shape: tuple[int, ...]) -> n
             upright = ImageOps.exif_transpose(image).convert("RGB" if shape[0] == 3 else "L")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BatchError(f"cannot read the picture {path}: {error}") from None
-    return processor.pixels(upright, shape)
+    try:
+        return processor.pixels(upright, shape)
+    except BatchError as error:
+        raise BatchError(f"{path}: {error}") from None

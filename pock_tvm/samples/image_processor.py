@@ -15,35 +15,31 @@ if TYPE_CHECKING:
 
 FILE = "preprocessor_config.json"
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_KNOWN = frozenset(
-    [
-        "do_resize",
-        "size",
-        "resample",
-        "do_center_crop",
-        "crop_size",
-        "do_rescale",
-        "rescale_factor",
-        "do_normalize",
-        "image_mean",
-        "image_std",
-        "do_convert_rgb",
-    ]
-)
-_SAYS_NOTHING = frozenset(
-    [
-        "image_processor_type",
-        "feature_extractor_type",
-        "processor_class",
-        "_valid_processor_keys",
-        "data_format",
-        "input_data_format",
-        "return_tensors",
-        "device",
-        "disable_grouping",
-        "default_to_square",
-    ]
-)
+_KNOWN = {
+    "do_resize",
+    "size",
+    "resample",
+    "do_center_crop",
+    "crop_size",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+    "do_convert_rgb",
+}
+_SAYS_NOTHING = {
+    "image_processor_type",
+    "feature_extractor_type",
+    "processor_class",
+    "_valid_processor_keys",
+    "data_format",
+    "input_data_format",
+    "return_tensors",
+    "device",
+    "disable_grouping",
+    "default_to_square",
+}
 """Keys about whose pictures and whose code, not about pixels: ours are always channels first."""
 
 
@@ -98,7 +94,6 @@ class ImageProcessor:
                 f"{', '.join(unknown)} is not understood; process the pictures beforehand and take "
                 "the key out"
             )
-
         does = {
             "do_resize": "size" in said,
             "do_center_crop": "crop_size" in said,

@@ -71,3 +71,9 @@ def test_a_picture_taken_sideways_is_turned(folder):
     pixels = read_image_folder(folder, _description(channels=1), labelled=True)["pixels"][0, 0]
     np.testing.assert_array_equal(pixels[:3], 1)
     np.testing.assert_array_equal(pixels[3:], 0)
+
+
+def test_a_picture_that_is_too_small_is_named(folder):
+    (folder / "preprocessor_config.json").write_text('{"crop_size": {"height": 99, "width": 8}}')
+    with pytest.raises(BatchError, match=r"one\.png: .* out of a picture of 12 x 30"):
+        read_image_folder(folder, _description(), labelled=True)
