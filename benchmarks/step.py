@@ -73,7 +73,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True, help="zoo name, or package.module:function")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--update", default="full", help="full, bias, head, last:N, SCHEME.toml")
+    parser.add_argument("--update", default="full", help="as for `pock compile`")
     parser.add_argument("--optimizer", choices=["sgd", "adamw"], default="sgd")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--threads", type=int, default=1)

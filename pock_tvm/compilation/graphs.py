@@ -104,7 +104,7 @@ class Graphs:
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model.
 
-        ``common`` is of the same model and loss; what it lacks is put there.
+        ``common`` is of the same model, loss and kind of batch norm; what it lacks is put there.
         """
         if update.lora or isinstance(loss, Distillation):
             common = None
