@@ -10,7 +10,6 @@ import click
 from pock_tvm.cli.options import json_option
 from pock_tvm.cli.output import print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
-from pock_tvm.samples.npz_file import read_npz_arrays
 
 if TYPE_CHECKING:
     from pock_tvm.checking import Report
@@ -98,6 +97,8 @@ def check(
     **options: Any,
 ) -> "Report":
     """Import the model that a reference names, and PyTorch's form of it where there is one."""
+    from pock_tvm.samples.npz_file import read_npz_arrays
+
     samples = None if data is None else read_npz_arrays(data)
     from pock_tvm.checking import check_model
     from pock_tvm.frontend import load_model
