@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from benchmarks.peers.environments import python_of
 from benchmarks.peers.exported import write_task
+from benchmarks.peers.mnn_task import write_mnn_task
+from benchmarks.peers.onnx_task import write_onnx_task
 from benchmarks.peers.task import System, Task
 
 WORKERS = Path(__file__).parent / "workers"
@@ -30,15 +32,20 @@ class Remote(System):
         files = folder / self.name
         if not files.exists():  # left there by timing, where memory is measured
             self.write(task, files)
+        # A pipe of its own for the answers: native libraries print to standard output.
+        answers, theirs = os.pipe()
         self._worker = subprocess.Popen(
-            [python, WORKERS / f"{self.environment}_worker.py", files],
+            [python, WORKERS / f"{self.environment}_worker.py", files, str(theirs)],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs],
             stderr=subprocess.PIPE if os.environ.get("POCK_QUIET_PEERS", "1") == "1" else None,
             text=True,
             env={**os.environ, "NPROC": str(task.threads), "OMP_NUM_THREADS": str(task.threads)}
             | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
         )
+        os.close(theirs)
+        self._answers = os.fdopen(answers, encoding="utf-8")
         self.last: dict[str, Any] = {}
 
     def write(self, task: Task, files: Path) -> None:
@@ -48,11 +55,10 @@ class Remote(System):
     def step(self) -> float:
         """Ask for one step."""
         assert self._worker.stdin is not None
-        assert self._worker.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self._worker.stdin.write("step\n")
             self._worker.stdin.flush()
-        line = self._worker.stdout.readline()
+        line = self._answers.readline()
         if not line:
             said = self._worker.stderr.read()[-800:] if self._worker.stderr else ""
             sys.exit(f"{self.name} stopped: {said}")
@@ -69,6 +75,7 @@ class Remote(System):
         assert self._worker.stdin is not None
         self._worker.stdin.close()
         self._worker.wait()
+        self._answers.close()
 
     @classmethod
     def load_libraries(cls, task: Task) -> None:
@@ -85,3 +92,24 @@ class TensorFlow(Remote):
     """See ``workers/tensorflow_worker.py``."""
 
     name = environment = "tensorflow"
+
+
+class OnnxRuntime(Remote):
+    """See ``workers/onnxruntime_worker.py``."""
+
+    name = environment = "onnxruntime"
+
+    def write(self, task: Task, files: Path) -> None:
+        """Write an ONNX file."""
+        self.same_update = not write_onnx_task(task, files)
+
+
+class Mnn(Remote):
+    """See ``workers/mnn_worker.py``."""
+
+    name = environment = "mnn"
+    loss_limit = 1e-3  # for its gelu and exponential are approximations
+
+    def write(self, task: Task, files: Path) -> None:
+        """Write an ONNX file that MNN can train."""
+        self.same_update = not write_mnn_task(task, files)

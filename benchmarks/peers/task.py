@@ -73,7 +73,7 @@ class Task:
         if example.dtype.is_floating_point:
             inputs = generator.standard_normal(shape).astype("float32")
         else:
-            inputs = generator.integers(0, 40, shape).astype("int32")  # every vocabulary has these
+            inputs = generator.integers(2, 40, shape).astype("int32")  # words of any vocabulary
         return inputs, generator.integers(0, 2, self.batch).astype("int32")
 
 
@@ -83,6 +83,10 @@ class System(ABC):
     name: str
     seconds: float | None = None
     """Of the last step, where the system runs in a process of its own and says how long."""
+    loss_limit: float = 1e-5
+    """How far its loss may be from ours, relative to ours: float32, summed in another order."""
+    same_update: bool = True
+    """Whether it learns the parameters of the task, not fewer, nor products of them."""
 
     @abstractmethod
     def __init__(self, task: Task, folder: Path) -> None:

@@ -1,15 +1,24 @@
 """The peers do the work of the same task: the losses of PyTorch, through other libraries."""
 
+import copy
 import dataclasses
 import importlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from benchmarks.peers import SYSTEMS, Task
 from benchmarks.peers import environments as made
 from benchmarks.peers.exported import write_task
+from benchmarks.peers.folded import fold_batch_norms
+from benchmarks.peers.mnn_task import write_mnn_task
+from benchmarks.peers.onnx_task import write_onnx_task
 from benchmarks.peers.selection import learned_names
 
 WORKERS = Path(importlib.import_module("benchmarks.peers.workers").__file__).parent
@@ -49,3 +58,71 @@ def test_an_environment_is_used_only_with_the_versions_that_are_asked_for(monkey
     assert made.python_of("jax") is None
     with pytest.raises(SystemExit, match=r"make it with: python -m benchmarks.peers.environments"):
         SYSTEMS["jax"](Task("small_net:build", 1, "full", "sgd", 1e-3, 1, ()), tmp_path)
+
+
+@pytest.mark.parametrize("update", ["full", "bias"])
+def test_a_folded_net_computes_the_same_and_learns_as_much(update):
+    import torch
+
+    task = Task(
+        "small_net:build", 2, update, "sgd", 1e-3, 1, learned_names("small_net:build", update)
+    )
+    plain, example = task.built
+    example = torch.randn(2, *example[0].shape[1:])
+    for statistic in (plain.features.norm.running_mean, plain.features.norm.running_var):
+        statistic.uniform_(0.5, 2)
+    folded = copy.deepcopy(plain.eval())
+    learns = fold_batch_norms(folded, (example,), task.learns)
+    # the product of a scale and 9 weights rounds once more than scaling their sum
+    torch.testing.assert_close(folded(example), plain(example), rtol=1e-5, atol=1e-6)
+    names = dict(folded.named_parameters())
+    assert "features.norm.weight" not in names
+    assert ("features.stem.weight" in learns) == (update == "full")
+    assert "features.stem.bias" in learns
+    assert set(learns) <= set(names)
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v2@small", "distilbert@small"])
+def test_what_mnn_reads_computes_the_same(tmp_path, model):
+    ort = pytest.importorskip("onnxruntime")
+    task = Task(model, 2, "full", "sgd", 1e-3, 1, learned_names(model, "full"))
+    write_onnx_task(dataclasses.replace(task), tmp_path / "onnx")
+    assert write_mnn_task(dataclasses.replace(task), tmp_path / "mnn")
+    inputs = np.load(tmp_path / "mnn" / "batch.npz")["inputs"]
+    plain, rewritten = (
+        ort.InferenceSession(tmp_path / name / "model.onnx").run(None, {"input": inputs})[0]
+        for name in ("onnx", "mnn")
+    )
+    kinds = {n.op_type for n in onnx.load(tmp_path / "mnn" / "model.onnx").graph.node}
+    assert not kinds & {"GlobalAveragePool", "Flatten", "LayerNormalization"}
+    np.testing.assert_allclose(rewritten, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_worker_may_print_and_say_the_loss_off_the_clock(tmp_path):
+    (tmp_path / "task.json").write_text('{"first": 3}')
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import time\n"
+        "print('native noise', flush=True)\n"
+        "from protocol import serve\n"
+        "def make(task, folder):\n"
+        "    left = [task['first']]\n"
+        "    def loss():\n"
+        "        time.sleep(0.2)\n"
+        "        return float(left[0])\n"
+        "    def step():\n"
+        "        left[0] -= 1\n"
+        "    return step, loss\n"
+        "serve(make)\n"
+    )
+    answers, theirs = os.pipe()
+    environment = {**os.environ, "PYTHONPATH": str(WORKERS)}
+    command = [sys.executable, worker, tmp_path, str(theirs)]
+    subprocess.run(
+        command, input="step\nstep\n", text=True, pass_fds=[theirs], check=True, env=environment
+    )
+    os.close(theirs)
+    with os.fdopen(answers) as file:
+        first, second = (json.loads(line) for line in file)
+    assert (first["loss"], second["loss"]) == (3, 2)
+    assert first["seconds"] < 0.2
