@@ -14,6 +14,7 @@ from pock_tvm.artifact.write import refuse_foreign_folder, write_artifact
 from pock_tvm.clipping import Clipping, make_clipping
 from pock_tvm.compilation.clipping_price import clipping_bytes
 from pock_tvm.compilation.describe import describe
+from pock_tvm.compilation.device_kernels import write_device_kernels
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.inventory import parameters_of
 from pock_tvm.compilation.kernels import compile_kernels
@@ -205,7 +206,10 @@ def compile(
 
     graphs, kernels, plan = plan_within(build, spec, model.batch, memory_budget, obstacle)
     offsets = {step.name: plan.offsets_of(step) for step in plan.steps}
-    built = compile_kernels(plan.steps, offsets, kernels, spec, tell, cache=cache)
+    if spec.device is None:
+        built = compile_kernels(plan.steps, offsets, kernels, spec, tell, cache=cache)
+    else:
+        built = write_device_kernels(plan.steps, offsets, plan.arena_bytes, kernels, spec, tell)
     asked = {**scheme.describe(), "tensors": chosen.describe()}
     description = describe(
         model,
@@ -221,15 +225,15 @@ def compile(
         accumulate=accumulate,
     )
     tell("link", 0, 1)
-    is_host = spec.name == "host"
     artifact = write_artifact(
         output,
         description,
         built.objects,
         graphs.values,
         spec,
-        executable=not is_host if executable is None else executable,
-        library=is_host,
+        executable=not spec.is_at_hand if executable is None else executable,
+        library=spec.is_at_hand,
+        sources=built.sources,
         unused=model.unused,
     )
     tell("link", 1, 1)

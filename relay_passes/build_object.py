@@ -43,6 +43,10 @@ class BuiltObjects:
     workspace_bytes_per_thread: int
     compiled: Mapping[str, CompiledKernel] = field(default_factory=dict)
     """The kernels that were compiled, where each got an object of its own."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """C files by name, to be compiled too: the launches of a target with a GPU."""
+    workspace_bytes: int = 0
+    """What those launches ask for, behind the tensors of the arena."""
 
 
 def build_objects(

@@ -8,6 +8,24 @@ from tvm.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceSpec:
+    """The GPU of a machine: how TVM writes its kernels, and how they are launched."""
+
+    tvm_options: Mapping[str, Any]
+    """Keyword form of the TVM target of the kernels: kind, limits."""
+
+    group_threads: int
+    """Threads of a work-group where a schedule has no reason for another number."""
+
+    shared_bytes: int
+    """Memory that the threads of a work-group share."""
+
+    def build(self) -> Target:
+        """Return the TVM target of the kernels."""
+        return Target(dict(self.tvm_options))
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetSpec:
     """One machine: how TVM builds for it, how zig links for it, and the limits schedules obey."""
 
@@ -44,11 +62,19 @@ class TargetSpec:
     cores: int
     """Default number of threads."""
 
+    device: DeviceSpec | None = None
+    """The GPU that runs the kernels; None where the processor does."""
+
     source: str
     """Where the numbers come from: a datasheet section, or a file under benchmarks/results/."""
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Tell whether the machine is the one that compiles, which can load what it made."""
+        return self.name in ("host", "opencl")
+
     def build(self) -> Target:
-        """Return the TVM target to compile for."""
+        """Return the TVM target to compile for; of one with a GPU, that of its processor."""
         return Target(dict(self.tvm_options))
 
     def vector_lanes(self, dtype: str = "float32") -> int:

@@ -21,7 +21,7 @@ from typing import Any
 import tvm_ffi
 
 from pock_tvm.errors import TargetFileError
-from pock_tvm.targets.base import TargetSpec
+from pock_tvm.targets.base import DeviceSpec, TargetSpec
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -115,6 +115,9 @@ def _problem(key: str, value: Any) -> str | None:
         if not re.fullmatch(_ARCHITECTURES, architecture):  # LLVM crashes on some unknown ones
             return f"the architecture {architecture!r} is none that can be compiled for"
         return None
+    if key == "device":
+        own = value is None or isinstance(value, DeviceSpec)
+        return None if own else "a GPU comes from the target that the file is `like`"
     return None if isinstance(value, str) and value else "it takes a string"
 
 

@@ -68,6 +68,8 @@ def c_tables(
     artifact_id: str,
     weights: WeightsFile,
     cpu_features: Iterable[str],
+    *,
+    has_device: bool = False,
 ) -> str:
     """Return the text of ``pock_artifact.c``."""
     header = checkpoint_header(description, weights.frozen_sha256)
@@ -87,10 +89,11 @@ static const char checkpoint_start[] =
 {_string_lines(start)};
 
 const pock_artifact_table pock_artifact = {{
-    .id = {_string(artifact_id)},
-    .model = {_string(description.model)},
-    .target = {_string(description.target)},
-    .cpu_features = {_string("".join(f"{name} " for name in cpu_features))},
+    .id = {c_string(artifact_id)},
+    .model = {c_string(description.model)},
+    .target = {c_string(description.target)},
+    .device = {"&pock_device_driver" if has_device else "NULL"},
+    .cpu_features = {c_string("".join(f"{name} " for name in cpu_features))},
     .frozen_bytes = {regions.frozen_bytes},
     .state_bytes = {regions.state_bytes},
     .trainable_bytes = {regions.trainable_bytes},
@@ -153,7 +156,7 @@ def _tensor_rows(description: ArtifactDescription) -> str:
             tensor.limit or 0,
             tensor.ignore or 0,
         )
-        rows.append(f"    {{{_string(tensor.name)}, {', '.join(map(str, numbers))}}},")
+        rows.append(f"    {{{c_string(tensor.name)}, {', '.join(map(str, numbers))}}},")
     return "\n".join(rows)
 
 
@@ -199,7 +202,8 @@ def _string_lines(raw: bytes, width: int = 96) -> str:
     return "\n".join(f"    {_literal(line)}" for line in lines)
 
 
-def _string(text: str) -> str:
+def c_string(text: str) -> str:
+    """Return the C literal of a text."""
     return _literal(text.encode())
 
 

@@ -29,6 +29,9 @@ LIBRARY_SOURCES = (
 )
 EXECUTABLE_SOURCES = (*LIBRARY_SOURCES, "pock_data.c", "pock_rate.c", "pock_main.c")
 PROFILER_SOURCES = (*LIBRARY_SOURCES, "pock_profile.c")
+DRIVER_SOURCES = {"opencl": ("pock_opencl.c",)}
+"""What runs the kernels of a GPU, by the kind of its TVM target."""
+DRIVER_HEADERS = ("pock_launch.h",)
 HEADERS = ("pock.h", "pock_internal.h", "pock_data.h", "pock_rate.h")
 
 _FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden")
@@ -46,34 +49,49 @@ def merge_objects(objects: Sequence[bytes], output: Path, zig_target: str) -> No
         _run_zig(["-r", "-nostdlib"], zig_target, parts, output)
 
 
-def link_library(
-    object_file: Path, tables: Path, output: Path, zig_target: str, zig_options: tuple[str, ...]
-) -> None:
+def driver_sources(spec: "TargetSpec") -> tuple[str, ...]:
+    """Return the files of the runtime that only a target with such a GPU needs."""
+    return DRIVER_SOURCES[spec.device.tvm_options["kind"]] if spec.device else ()
+
+
+def compile_object(source: Path, zig_target: str) -> bytes:
+    """Return the object of a C file that includes headers of the runtime."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "compiled.o"
+        _run_zig(["-c", "-fPIC", *_FLAGS, f"-I{RUNTIME}"], zig_target, [source], output)
+        return output.read_bytes()
+
+
+def link_library(object_file: Path, tables: Path, output: Path, spec: "TargetSpec") -> None:
     """Link a shared library that exports the functions of ``pock.h`` and nothing else."""
     exports = output.with_suffix(".map")
     public = re.findall(r"^POCK_API .*?(pock_\w+)\(", (RUNTIME / "pock.h").read_text(), re.M)
     exports.write_text(f"{{ global: {'; '.join(public)}; local: *; }};\n", encoding="utf-8")
     triple = re.sub(
-        r"-linux-(?:musl|gnu)([a-z]*)(?:\.[\d.]+)?$", rf"-linux-gnu\1.{_GLIBC}", zig_target
+        r"-linux-(?:musl|gnu)([a-z]*)(?:\.[\d.]+)?$", rf"-linux-gnu\1.{_GLIBC}", spec.zig_target
     )
-    options = [option for option in _portable(zig_options, triple) if option != "-static"]
+    options = [option for option in _portable(spec.zig_options, triple) if option != "-static"]
     shared = ["-shared", "-fPIC", "-Wl,-Bsymbolic,-z,defs", f"-Wl,--version-script={exports}"]
-    sources = [RUNTIME / name for name in LIBRARY_SOURCES]
+    sources = [RUNTIME / name for name in (*LIBRARY_SOURCES, *driver_sources(spec))]
     try:
         _zig_cc([*options, *shared], triple, [*sources, tables, object_file], output)
     finally:
         exports.unlink()
 
 
-def link_executable(
-    object_file: Path, tables: Path, output: Path, zig_target: str, zig_options: tuple[str, ...]
-) -> None:
-    """Link ``pock_train`` with everything that it needs inside, the C library too on Linux."""
-    triple = re.sub(r"-linux-gnu([a-z]*)(?:\.[\d.]+)?$", r"-linux-musl\1", zig_target)
-    static = ["-static"] if "-linux-" in triple and "-static" not in zig_options else []
-    sources = [RUNTIME / name for name in EXECUTABLE_SOURCES]
+def link_executable(object_file: Path, tables: Path, output: Path, spec: "TargetSpec") -> None:
+    """Link ``pock_train`` with everything that it needs inside, the C library too on Linux.
+
+    One that opens a GPU's driver at run time takes the C library from the machine, as it must.
+    """
+    triple, static = spec.zig_target, []
+    if spec.device is None:
+        triple = re.sub(r"-linux-gnu([a-z]*)(?:\.[\d.]+)?$", r"-linux-musl\1", triple)
+        if "-linux-" in triple and "-static" not in spec.zig_options:
+            static = ["-static"]
+    sources = [RUNTIME / name for name in (*EXECUTABLE_SOURCES, *driver_sources(spec))]
     _zig_cc(
-        [*_portable(zig_options, triple), *static, "-s"],
+        [*_portable(spec.zig_options, triple), *static, "-s"],
         triple,
         [*sources, tables, object_file],
         output,
@@ -99,7 +117,7 @@ def _portable(zig_options: Sequence[str], triple: str) -> list[str]:
 
 
 def _zig_cc(options: list[str], triple: str, inputs: list[Path], output: Path) -> None:
-    flags = [*_FLAGS, *options, f"-I{RUNTIME}", "-lm", "-lpthread"]
+    flags = [*_FLAGS, *options, f"-I{RUNTIME}", "-lm", "-lpthread", "-ldl"]
     _run_zig(flags, triple, inputs, output)
 
 

@@ -37,8 +37,13 @@ def time_calls(artifact: Artifact, spec: "TargetSpec", *, threads: int, steps: i
 
     Raises:
         BuildError: zig could not link.
-        PockError: the program failed.
+        PockError: the program failed, or the kernels run on a GPU.
     """
+    if spec.device is not None:
+        raise PockError(
+            f"the profiler times kernels on the processor, and {spec.name} runs them on a GPU; "
+            "its driver's own profiler can tell"
+        )
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "pock_profile"
         build_profiler(artifact, spec, program)

@@ -34,6 +34,7 @@ def write_artifact(
     *,
     executable: bool,
     library: bool,
+    sources: Mapping[str, str] | None = None,
     unused: Mapping[str, np.ndarray] | None = None,
 ) -> Artifact:
     """Write the folder beside its final place, then rename it there.
@@ -46,6 +47,7 @@ def write_artifact(
         spec: the machine to link for.
         executable: also link the standalone ``pock_train``.
         library: also link ``libpock_model.so`` for the trainer.
+        sources: generated C files by name; compiled into ``step.o``, and kept beside the runtime's.
         unused: what the model holds besides; kept in a file of its own, so that an export is whole.
 
     Raises:
@@ -59,20 +61,26 @@ def write_artifact(
     final = Path(directory).absolute()
     refuse_foreign_folder(final)
     with replaced_folder(final) as folder:
-        place = (spec.zig_target, tuple(spec.zig_options))
-        link.merge_objects(objects, folder / "step.o", spec.zig_target)
         weights = _write_weights(folder / "weights.safetensors", description, values)
         if unused:
             write_tensors(unused, {}, {"format": "pt"}, folder / "unused.safetensors")
         features = machine.required_features(description.target, description.tvm_options)
         body = manifest.describe(description, features)
         artifact_id = manifest.canonical_sha256({**body, "weights_sha256": weights.sha256})
-        _write_sources(folder / "runtime", c_tables(description, artifact_id, weights, features))
+        tables = c_tables(
+            description, artifact_id, weights, features, has_device=spec.device is not None
+        )
+        _write_sources(folder / "runtime", {"pock_artifact.c": tables, **(sources or {})}, spec)
+        compiled = [
+            link.compile_object(folder / "runtime" / name, spec.zig_target)
+            for name in sources or ()
+        ]
+        link.merge_objects([*objects, *compiled], folder / "step.o", spec.zig_target)
         linked = (folder / "step.o", folder / "runtime" / "pock_artifact.c")
         if library:
-            link.link_library(*linked, folder / "libpock_model.so", *place)
+            link.link_library(*linked, folder / "libpock_model.so", spec)
         if executable:
-            link.link_executable(*linked, folder / "pock_train", *place)
+            link.link_executable(*linked, folder / "pock_train", spec)
         (folder / "plan.json").write_text(json.dumps(description.plan, indent=1), encoding="utf-8")
         document = manifest.finish(body, artifact_id, _file_table(folder))
         (folder / "manifest.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
@@ -180,12 +188,14 @@ def _stored_bytes(
     return value.reshape(-1).view(np.uint8).data
 
 
-def _write_sources(folder: Path, tables: str) -> None:
+def _write_sources(folder: Path, generated: Mapping[str, str], spec: "TargetSpec") -> None:
     """Copy the runtime, so that a user can build it with a tool chain of their own."""
     folder.mkdir()
-    for name in (*link.HEADERS, *link.EXECUTABLE_SOURCES):
+    driver = (*link.DRIVER_HEADERS, *link.driver_sources(spec)) if spec.device else ()
+    for name in (*link.HEADERS, *link.EXECUTABLE_SOURCES, *driver):
         shutil.copyfile(link.RUNTIME / name, folder / name)
-    (folder / "pock_artifact.c").write_text(tables, encoding="utf-8")
+    for name, text in generated.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _file_table(folder: Path) -> dict[str, dict[str, Any]]:

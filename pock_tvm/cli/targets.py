@@ -81,9 +81,21 @@ def show_command(*, name: str, as_json: bool) -> None:
             "level-1 data cache": f"{format_bytes(spec.l1_bytes)} per core",
             "level-2 cache": f"{format_bytes(spec.l2_bytes)} per core",
             "cores": spec.cores,
+            **_device_rows(spec),
             "source": spec.source,
         },
     )
+
+
+def _device_rows(spec: "TargetSpec") -> dict[str, Any]:
+    """Return what is known about the GPU, where there is one."""
+    if spec.device is None:
+        return {}
+    return {
+        "GPU": " ".join(f"{k}={_joined(v)}" for k, v in spec.device.tvm_options.items()),
+        "GPU's work-group": f"{spec.device.group_threads} threads",
+        "GPU's shared memory": f"{format_bytes(spec.device.shared_bytes)} per work-group",
+    }
 
 
 def describe(spec: "TargetSpec") -> dict[str, Any]:

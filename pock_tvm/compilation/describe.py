@@ -45,7 +45,6 @@ def describe(
     accumulate: int = 1,
 ) -> ArtifactDescription:
     """Put together what the manifest, the generated C tables and the trainer need to know."""
-    arena_bytes = max(p.arena_bytes for p in plan.arenas.values())
     lower_bound = max(p.lower_bound_bytes for p in plan.arenas.values())
     entries = tuple(
         EntryPoint(
@@ -74,7 +73,7 @@ def describe(
             frozen_bytes=plan.frozen_bytes,
             state_bytes=plan.state_bytes,
             trainable_bytes=plan.trainable_bytes,
-            arena_bytes=arena_bytes,
+            arena_bytes=plan.arena_bytes + built.workspace_bytes,
             workspace_bytes_per_thread=built.workspace_bytes_per_thread,
             arena_lower_bound_bytes=lower_bound,
         ),

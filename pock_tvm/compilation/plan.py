@@ -128,6 +128,11 @@ class Plan:
             repeated,
         )
 
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of the arena: those of the entry point that needs the most."""
+        return max(plan.arena_bytes for plan in self.arenas.values())
+
     def offsets_of(self, step: Step) -> dict[str, int]:
         """Return the offset of every tensor of a step in its region."""
         return {**self.frozen, **self.state, **self.arenas[step.name].offsets}

@@ -30,7 +30,8 @@ enum {
   POCK_ERROR_FILE = 5,      /* a file is damaged, belongs to something else, or cannot be read or written */
   POCK_ERROR_THREADS = 6,   /* the system refused a thread */
   POCK_ERROR_MEMORY = 7,    /* a region is missing, too small or misaligned */
-  POCK_ERROR_MACHINE = 8    /* this processor lacks what the kernels were compiled for */
+  POCK_ERROR_MACHINE = 8,   /* this processor lacks what the kernels were compiled for */
+  POCK_ERROR_DEVICE = 9     /* the GPU's driver is missing, refuses a kernel, or lost the device */
 };
 
 #define POCK_ABI 2 /* changes with the meaning of anything in this file */

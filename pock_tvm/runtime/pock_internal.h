@@ -37,8 +37,16 @@ typedef struct {
   int32_t loss, correct, learning_rate;                    /* rows of the well-known tensors, -1 where absent */
 } pock_entry_row;
 
+/* Where kernels run that the processor does not run itself; each session has one. */
+typedef struct {
+  size_t (*bytes)(void); /* that it keeps behind the session */
+  int (*start)(pock_session *session);
+  void (*stop)(pock_session *session); /* of one that was started, or failed to */
+} pock_device;
+
 typedef struct {
   const char *id, *model, *target;
+  const pock_device *device; /* NULL: the processor runs the kernels */
   const char *cpu_features; /* that the kernels may use, by Linux' names, a space after each */
   uint64_t frozen_bytes, state_bytes, trainable_bytes, arena_bytes, workspace_bytes_per_thread;
   uint64_t batch;
@@ -60,6 +68,7 @@ typedef struct {
 } pock_artifact_table;
 
 extern const pock_artifact_table pock_artifact;
+extern const pock_device pock_device_driver; /* in the file of the driver, where the target has one */
 
 /* ---- the machine ---- */
 
@@ -128,6 +137,7 @@ struct pock_session {
   unsigned char *frozen, *state, *arena;
   int max_threads, threads;
   pock_progress progress;
+  void *device;  /* of an artifact that has one: its driver's part behind the session */
   void *mapping; /* of the weights file, when pock_open made it */
   size_t mapping_bytes;
 

@@ -5,7 +5,11 @@
 
 int pock_abi(void) { return POCK_ABI; }
 const char *pock_artifact_id(void) { return pock_artifact.id; }
-size_t pock_session_bytes(void) { return sizeof(pock_session); }
+
+size_t pock_session_bytes(void) {
+  return sizeof(pock_session) + (pock_artifact.device ? pock_artifact.device->bytes() : 0);
+}
+
 size_t pock_frozen_bytes(void) { return pock_artifact.frozen_bytes; }
 size_t pock_state_bytes(void) { return pock_artifact.state_bytes; }
 
@@ -22,7 +26,7 @@ static int check_session(const pock_session *session, const pock_setup *setup) {
   if (!wrong && setup->abi != POCK_ABI)
     wrong = "the caller was compiled with another version of pock.h: use the one in the artifact's folder runtime/";
   if (!wrong && misaligned(session)) wrong = "the session is not aligned to POCK_ALIGNMENT bytes";
-  if (!wrong && setup->session_bytes < sizeof *session)
+  if (!wrong && setup->session_bytes < pock_session_bytes())
     wrong = "the session is too small: it needs as many bytes as pock_session_bytes() returns";
   return wrong ? pock_fail_without_session(POCK_ERROR_MEMORY, wrong) : POCK_OK;
 }
@@ -68,7 +72,7 @@ static int check_regions(pock_session *session, const pock_setup *setup, const v
       {"frozen", frozen, frozen == setup->frozen ? setup->frozen_bytes : UINT64_MAX, pock_artifact.frozen_bytes},
       {"state", setup->state, setup->state_bytes, pock_artifact.state_bytes},
       {"arena", setup->arena, setup->arena_bytes, pock_arena_bytes((int)setup->threads)},
-      {"session", session, setup->session_bytes, sizeof *session}};
+      {"session", session, setup->session_bytes, pock_session_bytes()}};
   for (int i = 0; i < 4; i++) {
     int code = check_region(session, &regions[i]);
     if (code) return code;
@@ -95,6 +99,7 @@ int pock_start(pock_session *session, const pock_setup *setup, const void *froze
   }
   pock_place_threads(session, "/sys", (int)setup->affinity);
   code = pock_threads_start(session, session->max_threads);
+  if (!code && pock_artifact.device) code = pock_artifact.device->start(session);
   if (code) pock_shutdown(session);
   return code;
 }
@@ -106,6 +111,7 @@ int pock_init(pock_session *session, const pock_setup *setup) {
 
 void pock_shutdown(pock_session *session) {
   if (!session) return;
+  if (session->device) pock_artifact.device->stop(session);
   pock_threads_stop(session);
   if (session->workers[0].placed && pthread_equal(pthread_self(), session->starter)) {
     (void)pock_set_cores(&session->starter_cores);

@@ -31,6 +31,7 @@ class Machine:
     zig_options: tuple[str, ...]
     mtriple: str
     object_target: str
+    device: None = None
 
 
 HOST = Machine("host", "x86_64-linux-gnu.2.28", (), "x86_64-linux-gnu", "x86_64-linux-gnu.2.28")

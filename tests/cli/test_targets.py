@@ -25,3 +25,10 @@ def test_show_has_units(pock):
 def test_an_unknown_name(refused):
     message = refused("targets", "show", "rasberry-pi-4")
     assert "did you mean 'raspberry-pi-4'? (`pock targets` lists all)" in message
+
+
+def test_show_has_the_gpu(pock):
+    text = pock("targets", "show", "opencl")
+    assert "GPU                  kind=opencl max_num_threads=256\n" in text
+    assert "GPU's shared memory  16.0 KiB per work-group\n" in text
+    assert "GPU" not in pock("targets", "show", "raspberry-pi-4")

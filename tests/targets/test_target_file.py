@@ -55,6 +55,7 @@ def test_fields_come_from_the_file_and_else_from_what_it_is_like(write):
         (BOARD.replace("my-board", "riscv64"), r"the name 'riscv64' is taken; choose another"),
         (BOARD.replace('"llvm"', '"cuda"'), r'it takes a table with kind = "llvm"'),
         (BOARD.replace("aarch64-", "pdp11-"), r"the architecture 'pdp11' is none that can be"),
+        (f"device = 'mali'{BOARD}", r"device is 'mali'; a GPU comes from the target that"),
         (f"{BOARD}\nspeed = 3", r"TVM refuses tvm_options: .*speed"),
         (BOARD.replace('"cortex-a73"\n', '"6502"\n'), r"LLVM knows no mcpu '6502' for aarch64"),
     ],
