@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
+from pock_tvm.artifact.sample_form import TensorForm
 from pock_tvm.errors import BatchError
 
 Inputs = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
@@ -57,17 +58,9 @@ def stored_samples(tensor: TensorSpec, value: np.ndarray) -> np.ndarray:
     Raises:
         BatchError: the shape of a sample, the dtype or a value does not fit.
     """
-    value = np.asarray(value)
-    wanted = tensor.original_shape[1:]
-    if value.ndim != len(wanted) + 1 or value.shape[1:] != wanted:
-        expected = ", ".join(["samples", *map(str, wanted)])
-        raise BatchError(
-            f"{tensor.name!r} has shape {value.shape}; the artifact takes ({expected})"
-        )
-    value = _cast(tensor, value)
+    value = TensorForm.of(tensor).checked(value)
     if tensor.axes is not None:
         value = value.transpose(tensor.axes)
-    _check_range(tensor, value)
     return value
 
 
@@ -96,33 +89,3 @@ def padded(array: np.ndarray, batch: int) -> np.ndarray:
     """Repeat the last sample until the batch is full; always a copy."""
     rows = np.minimum(np.arange(batch), len(array) - 1)
     return array[rows]
-
-
-def _cast(tensor: TensorSpec, value: np.ndarray) -> np.ndarray:
-    wanted = np.dtype("uint16" if tensor.dtype == "bfloat16" else tensor.dtype)
-    if value.dtype == wanted:
-        return value
-    if wanted.kind in "iu" and value.dtype.kind in "iu":
-        limits = np.iinfo(wanted)
-        if not value.size or (value.min() >= limits.min and value.max() <= limits.max):
-            return value.astype(wanted)
-        raise BatchError(f"{tensor.name!r} holds integers that do not fit {tensor.dtype}")
-    raise BatchError(
-        f"{tensor.name!r} is {value.dtype}; the artifact takes {tensor.dtype} "
-        f"(convert with .astype({tensor.dtype!r}))"
-    )
-
-
-def _check_range(tensor: TensorSpec, value: np.ndarray) -> None:
-    if tensor.limit is None:
-        return
-    wrong = (value < 0) | (value >= tensor.limit)
-    if tensor.ignore is not None:
-        wrong &= value != tensor.ignore
-    if wrong.any():
-        at = tuple(int(i) for i in np.argwhere(wrong)[0])
-        exempt = "" if tensor.ignore is None else f", or {tensor.ignore} to ignore"
-        raise BatchError(
-            f"{tensor.name}[{', '.join(map(str, at))}] is {value[at]}; "
-            f"valid are 0 to {tensor.limit - 1}{exempt}"
-        )

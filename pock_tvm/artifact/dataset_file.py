@@ -71,6 +71,15 @@ def write_dataset(
     return count
 
 
+def is_dataset(path: Path) -> bool:
+    """Say whether a file is a packed one, by its first bytes; without one, by its name."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC or path.suffix == ".pockdata"
+    except OSError:
+        return path.suffix == ".pockdata"
+
+
 def read_dataset(
     path: str | os.PathLike[str], description: ArtifactDescription
 ) -> dict[str, np.ndarray]:

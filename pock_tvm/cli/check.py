@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pock_tvm.cli.options import json_option
+from pock_tvm.cli.options import column_options, json_option
 from pock_tvm.cli.output import print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from pock_tvm.checking import Report
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
+    from pock_tvm.samples.columns import Columns
 
 
 @click.command("check")
@@ -37,7 +36,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="As in `pock compile`; autograd, whose masks are others, is left out.",
 )
-@click.option("--data", type=_FILE, help="An .npz with a batch at least; random samples without.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="As of `pock train`, a batch at least; random samples without.",
+)
+@column_options
 @click.option(
     "--lr",
     "learning_rate",
@@ -93,21 +97,32 @@ def check(
     shapes: Sequence[str] = (),
     output_name: str | None = None,
     data: Path | None,
+    columns: "Columns | None" = None,
+    loss: str = "cross_entropy",
     progress: ProgressLine,
     **options: Any,
 ) -> "Report":
     """Import the model that a reference names, and PyTorch's form of it where there is one."""
-    from pock_tvm.samples.npz_file import read_npz_arrays
+    from pock_tvm.cli.samples import check_readable, read_for_model
+    from pock_tvm.losses import make_loss
 
-    samples = None if data is None else read_npz_arrays(data)
+    described = make_loss(loss)
+    if data is not None:
+        check_readable(data)
     from pock_tvm.checking import check_model
+    from pock_tvm.compilation.sample_form import sample_form
     from pock_tvm.frontend import load_model
     from pock_tvm.frontend.shapes import parse_shapes
 
     progress("import", 0, 1)
     imported = load_model(model, batch, shapes=parse_shapes(shapes), output=output_name)
+    samples = (
+        None if data is None else read_for_model(data, sample_form(imported, described), columns)
+    )
     autograd = _autograd(model, output_name)
-    return check_model(imported, samples=samples, autograd=autograd, progress=progress, **options)
+    return check_model(
+        imported, loss=loss, samples=samples, autograd=autograd, progress=progress, **options
+    )
 
 
 def _autograd(model: str, output_name: str | None) -> Any:

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from pock_tvm.cli.options import (
     trained_option,
 )
 from pock_tvm.cli.output import format_seconds, print_json, print_rows
+
+if TYPE_CHECKING:
+    from pock_tvm.samples.columns import Columns
 
 
 @click.command("evaluate")
@@ -60,7 +63,12 @@ def evaluate_command(*, directory: Path, as_json: bool, **arguments: Any) -> Non
 
 
 def evaluate(
-    directory: Path, *, data: Path, checkpoint: Path | None, threads: int | None
+    directory: Path,
+    *,
+    data: Path,
+    columns: "Columns | None" = None,
+    checkpoint: Path | None,
+    threads: int | None,
 ) -> dict[str, Any]:
     """Return the measures of an artifact on a data file."""
     from pock_tvm.cli.samples import read_samples
@@ -69,7 +77,7 @@ def evaluate(
     with Trainer(directory, threads) as trainer:
         if checkpoint:
             trainer.load_checkpoint(checkpoint)
-        inputs, labels = read_samples(data, trainer.description)
+        inputs, labels = read_samples(data, trainer.description, columns)
         started = time.perf_counter()
         found = trainer.evaluate(inputs, labels)
         spent = time.perf_counter() - started

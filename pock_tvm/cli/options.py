@@ -1,11 +1,14 @@
 """Options and arguments that several verbs share."""
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from pock_tvm.samples.columns import Columns
 
 Decorator = Callable[[Any], Any]
 
@@ -34,13 +37,57 @@ BYTES = ByteCount()
 
 artifact_argument: Decorator = click.argument("directory", type=click.Path(path_type=Path))
 
-data_option: Decorator = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Samples: an .npz with one array per model input and `labels`, a .pockdata file, or a "
-    "folder of pictures, one folder per class.",
-)
+
+def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--data`` and what says how a table is read; they arrive as ``data`` and ``columns``."""
+    required = click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="Samples: an .npz with one array per model input and `labels`; a .csv, .tsv or .jsonl "
+        "file; a folder of pictures, one folder per class; or a packed file (`pock pack`).",
+    )
+    return required(column_options(command))
+
+
+def column_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what the columns of a table are; they arrive as ``columns``."""
+
+    @functools.wraps(command)
+    def with_columns(
+        *,
+        tokenizer: Path | None,
+        text_columns: tuple[str, ...],
+        label_column: str | None,
+        label_names: str | None,
+        **rest: Any,
+    ) -> Any:
+        names = tuple(name.strip() for name in label_names.split(",")) if label_names else ()
+        columns = Columns(
+            tokenizer=tokenizer, text=text_columns, label=label_column, label_names=names
+        )
+        return command(columns=columns, **rest)
+
+    options = (
+        click.option("--tokenizer", type=_FILE, help="For text: the model's tokenizer.json."),
+        click.option(
+            "--text-column",
+            "text_columns",
+            multiple=True,
+            help="Of a table; twice, where the model compares two texts. Default: text.",
+        ),
+        click.option("--label-column", help="Of a table. Default: label."),
+        click.option(
+            "--label-names",
+            metavar="NAME,NAME",
+            help="Labels that are words, in the order of the model's outputs. Default: by alphabet,"
+            " where the data holds as many as the model has outputs.",
+        ),
+    )
+    for option in reversed(options):
+        with_columns = option(with_columns)
+    return with_columns
+
 
 threads_option: Decorator = click.option(
     "--threads", type=click.IntRange(1, 64), help="Default: all cores this process may use."

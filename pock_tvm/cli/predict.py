@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from pock_tvm.cli.options import (
 )
 from pock_tvm.cli.output import format_seconds, print_json, print_rows
 from pock_tvm.errors import PockError
+
+if TYPE_CHECKING:
+    from pock_tvm.samples.columns import Columns
 
 
 @click.command("predict")
@@ -67,7 +70,13 @@ def predict_command(*, directory: Path, as_json: bool, **arguments: Any) -> None
 
 
 def predict(
-    directory: Path, *, data: Path, output: Path, checkpoint: Path | None, threads: int | None
+    directory: Path,
+    *,
+    data: Path,
+    columns: "Columns | None" = None,
+    output: Path,
+    checkpoint: Path | None,
+    threads: int | None,
 ) -> dict[str, Any]:
     """Write the outputs for a data file; return what was written and how long it took."""
     from pock_tvm.cli.samples import read_inputs
@@ -76,7 +85,7 @@ def predict(
     with Trainer(directory, threads) as trainer:
         if checkpoint:
             trainer.load_checkpoint(checkpoint)
-        inputs = read_inputs(data, trainer.description)
+        inputs = read_inputs(data, trainer.description, columns)
         started = time.perf_counter()
         logits = trainer.predict(inputs)
         spent = time.perf_counter() - started

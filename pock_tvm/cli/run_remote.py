@@ -1,7 +1,7 @@
 """``pock run-remote``: train on a device, bring the checkpoint back."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,6 +9,9 @@ from pock_tvm.cli.options import artifact_argument, data_option, json_option, th
 from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows
 from pock_tvm.cli.places import place_argument, runner_option, ssh_config_option
 from pock_tvm.cli.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from pock_tvm.samples.columns import Columns
 
 
 @click.command("run-remote")
@@ -73,6 +76,7 @@ def run_remote(
     *,
     place: Any,
     data: Path,
+    columns: "Columns | None" = None,
     learning_rate: float,
     schedule: str,
     epochs: float | None,
@@ -100,7 +104,7 @@ def run_remote(
     with tempfile.TemporaryDirectory() as folder, ProgressLine() as line:
         line("read", 0, 1)
         packed = Path(folder) / "packed"
-        count = write_dataset(packed, description, *read_samples(data, description))
+        count = write_dataset(packed, description, *read_samples(data, description, columns))
         per_step = description.batch * description.accumulate
         total = steps or max(1, int(-(-(epochs or 1) * count // per_step)))
         first: list[int] = []

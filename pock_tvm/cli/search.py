@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pock_tvm.cli.options import json_option
+from pock_tvm.cli.options import data_option, json_option
 from pock_tvm.cli.output import format_bytes, print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
+    from pock_tvm.samples.columns import Columns
     from pock_tvm.search import SearchResult
 
 
 @click.command("search")
 @click.argument("model")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Samples with labels: an .npz with one array per model input and `labels`.",
-)
+@data_option
 @click.option(
     "-o",
     "--output",
@@ -97,6 +93,7 @@ def search_reference(
     *,
     model: str,
     data: Path,
+    columns: "Columns | None" = None,
     output: Path,
     memory: str | None,
     time_: str | None,
@@ -110,7 +107,11 @@ def search_reference(
     **settings: Any,
 ) -> "SearchResult":
     """Import the model that a reference names and search; budgets and data are checked first."""
-    from pock_tvm.search import LocalPool, RayPool, read_npz, search
+    from pock_tvm.cli.samples import check_readable, read_for_model
+    from pock_tvm.errors import BatchError
+    from pock_tvm.losses import make_loss
+    from pock_tvm.samples.source import LABELS
+    from pock_tvm.search import LocalPool, RayPool, Samples, search
     from pock_tvm.search.settings import SearchSettings, parse_memory, parse_time
 
     if memory:
@@ -118,12 +119,20 @@ def search_reference(
     if time_:
         parse_time(time_)
     chosen = SearchSettings(learning_rate=lr, **settings)
-    samples = read_npz(data)
+    loss = make_loss(chosen.loss)
+    check_readable(data)
     progress("import", 0, 1)
+    from pock_tvm.compilation.sample_form import sample_form
     from pock_tvm.frontend import load_model
     from pock_tvm.frontend.shapes import parse_shapes
 
     imported = load_model(model, batch, shapes=parse_shapes(shapes), output=output_name)
+    progress("read", 0, 1)
+    arrays = read_for_model(data, sample_form(imported, loss), columns)
+    if LABELS not in arrays:
+        raise BatchError(f"the loss {loss.name} takes no labels; a search needs some")
+    labels = arrays.pop(LABELS)
+    samples = Samples(arrays, labels)
     with ExitStack() as stack:
         pool: RayPool | LocalPool = RayPool(ray) if ray else LocalPool(workers)
         stack.enter_context(pool)

@@ -16,6 +16,7 @@ from pock_tvm.cli.output import format_seconds, print_json, print_rows
 from pock_tvm.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
+    from pock_tvm.samples.columns import Columns
     from pock_tvm.trainer import Trainer
 
 
@@ -106,6 +107,7 @@ def train(
     trainer: "Trainer",
     *,
     data: Path,
+    columns: "Columns | None" = None,
     checkpoint: Path | None,
     steps: int | None,
     epochs: float | None,
@@ -116,7 +118,7 @@ def train(
     from pock_tvm.cli.samples import read_samples
 
     progress("read", 0, 1)
-    inputs, labels = read_samples(data, trainer.description)
+    inputs, labels = read_samples(data, trainer.description, columns)
     started = time.perf_counter()
     with _interrupt_flag() as interrupted:
 

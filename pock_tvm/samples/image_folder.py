@@ -1,20 +1,19 @@
 """Pictures in one folder per class, as inputs and labels of a model that takes one picture."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from pock_tvm.artifact.batch import input_tensors, label_tensor
-from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
+from pock_tvm.artifact.sample_form import SampleForm, TensorForm
 from pock_tvm.errors import BatchError
 from pock_tvm.samples.image_processor import ImageProcessor
+from pock_tvm.samples.source import LABELS, Arrays, Source
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"})
 
 
-def read_image_folder(
-    folder: Path, description: ArtifactDescription, *, labelled: bool
-) -> dict[str, np.ndarray]:
+def image_folder_source(folder: Path, form: SampleForm, *, labelled: bool) -> Source:
     """Return the pictures by the input's name and, where asked for, ``labels``.
 
     Classes are the subfolders in the order of their names, pictures those in them by name, turned
@@ -23,16 +22,16 @@ def read_image_folder(
     normalised by ImageNet's mean and deviation, or to 0 … 1 for a single channel.
 
     Raises:
-        BatchError: the model takes no single picture, the classes do not fit its head, or a picture
-            cannot be read.
+        BatchError: the model takes no single picture, the classes do not fit its head, or, when
+            pieces are read, a picture cannot be.
     """
-    tensor = _picture_tensor(description)
-    shape = tensor.original_shape[1:]
-    processor = ImageProcessor.read(folder, shape[0])
+    tensor = picture_tensor(form)
+    processor = ImageProcessor.read(folder, tensor.shape[0])
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if labelled:
-        _check_classes(folder, description, len(classes))
-    paths, labels = [], []
+        _check_classes(folder, form, len(classes))
+    paths: list[Path] = []
+    labels: list[int] = []
     for number, place in enumerate(classes):
         found = sorted(p for p in place.iterdir() if p.suffix.lower() in _SUFFIXES)
         paths += found
@@ -41,31 +40,45 @@ def read_image_folder(
             raise BatchError(f"{place} holds no pictures: add some, or remove the class")
     if not paths:
         raise BatchError(f"{folder} holds no pictures in folders, one folder per class")
-    arrays = {tensor.name: np.stack([_picture(path, processor, shape) for path in paths])}
-    if labelled and label_tensor(description) is not None:
-        arrays["labels"] = np.array(labels, np.int64)
-    return arrays
+
+    def pieces(most: int) -> Iterator[Arrays]:
+        for start in range(0, len(paths), most):
+            some = slice(start, start + most)
+            pixels = np.stack([_picture(path, processor, tensor.shape) for path in paths[some]])
+            piece = {tensor.name: pixels}
+            if labelled and form.label is not None:
+                piece[LABELS] = np.array(labels[some], np.int64)
+            yield piece
+
+    return Source(str(folder), len(paths), pieces)
 
 
-def _picture_tensor(description: ArtifactDescription) -> TensorSpec:
-    tensors = input_tensors(description)
-    shape = tensors[0].original_shape
-    fits = len(shape) == 4 and shape[1] in (1, 3) and tensors[0].dtype == "float32"
-    if len(tensors) != 1 or not fits:
+def picture_tensor(form: SampleForm) -> TensorForm:
+    """Return the only input of a model that takes one picture.
+
+    Raises:
+        BatchError: it takes something else.
+    """
+    tensor = form.inputs[0]
+    fits = len(tensor.shape) == 3 and tensor.shape[0] in (1, 3) and tensor.dtype == "float32"
+    if len(form.inputs) != 1 or not fits:
         raise BatchError(
             "a folder of pictures needs a model of one float32 input, channels 1 or 3 first"
         )
-    return tensors[0]
+    return tensor
 
 
-def _check_classes(folder: Path, description: ArtifactDescription, count: int) -> None:
-    label = label_tensor(description)
+def _check_classes(folder: Path, form: SampleForm, count: int) -> None:
+    label = form.label
     if count < 2:
         raise BatchError(
             f"{folder} holds {count} folder(s); a class is a folder, and two are least"
         )
     if label is not None and label.limit is not None and count > label.limit:
-        raise BatchError(f"{folder} holds {count} classes; the model's head has {label.limit}")
+        raise BatchError(
+            f"{folder} holds {count} classes; the model's head has {label.limit}: compile it with "
+            f"a new head, --head {count}"
+        )
 
 
 def _picture(path: Path, processor: ImageProcessor, shape: tuple[int, ...]) -> np.ndarray:

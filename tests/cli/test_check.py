@@ -122,8 +122,8 @@ def test_a_failure_is_an_exit_code(monkeypatch):
 @pytest.mark.parametrize(
     "arrays, message",
     [
-        ({"pixels": np.zeros((2, 1, 8, 8), "float32")}, "the data hold"),
-        ({"pixels": np.zeros((2, 9)), "labels": np.zeros(2, "int32")}, "takes at least"),
+        ({"pixels": np.zeros((2, 1, 8, 8), "float32")}, "holds no array 'labels'"),
+        ({"pixels": np.zeros((2, 9)), "labels": np.zeros(2, "int32")}, "'pixels' has shape (2, 9)"),
     ],
 )
 def test_data_that_do_not_fit(refused, tmp_path, arrays, message):

@@ -31,7 +31,9 @@ def test_labels_that_the_head_lacks(refused, data, tmp_path):
     images, labels = pictures(48)
     np.savez(data, x=images, labels=labels * 2)
     error = refused("search", "bars_net:bars", "--data", data, "-o", tmp_path / "s.toml")
-    assert "labels go up to 4, but the head has 3 outputs; give the model a new head" in error
+    assert "valid are 0 to 2, or -100 to ignore; for more classes compile with a new head" in error
+    assert "--head 5" in error
+    assert not (tmp_path / "s.toml").exists()
 
 
 @pytest.mark.slow

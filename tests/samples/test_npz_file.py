@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pock_tvm.errors import BatchError
-from pock_tvm.samples.npz_file import read_npz_arrays
+from pock_tvm.samples.npz_file import npz_source, read_npz_arrays
 
 
 def test_arrays_by_name(tmp_path):
@@ -30,3 +30,29 @@ def test_what_is_something_else_is_refused(tmp_path):
     np.savez(tmp_path / "objects.npz", x=np.array([{}]))
     with pytest.raises(BatchError, match="of plain arrays"):
         read_npz_arrays(tmp_path / "objects.npz")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_pieces_of_a_file_are_the_whole(save, tmp_path):
+    x = np.random.default_rng(0).normal(size=(7, 2, 3))
+    arrays = {"x": x, "turned": np.asfortranarray(x), "labels": np.arange(7, dtype=">i4")}
+    save(tmp_path / "a.npz", **arrays)
+    source = npz_source(tmp_path / "a.npz")
+    assert source.count == 7
+    for most in (1, 3, 7, 9):
+        pieces = list(source.pieces(most))
+        assert len(pieces) == -(-7 // most)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(np.concatenate([p[name] for p in pieces]), array)
+
+
+def test_what_cannot_be_cut_into_samples_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.arange(3), labels=np.arange(4))
+    with pytest.raises(BatchError, match="different numbers of samples: 'x' 3, 'labels' 4"):
+        npz_source(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz")
+    with pytest.raises(BatchError, match="holds no arrays"):
+        npz_source(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", x=np.array([{}]))
+    with pytest.raises(BatchError, match="of plain arrays"):
+        npz_source(tmp_path / "a.npz")
