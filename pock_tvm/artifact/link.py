@@ -27,12 +27,26 @@ LIBRARY_SOURCES = (
     "pock_sha256.c",
     "pock_sha256_fast.c",
 )
-EXECUTABLE_SOURCES = (*LIBRARY_SOURCES, "pock_data.c", "pock_rate.c", "pock_main.c")
+EXECUTABLE_SOURCES = (
+    *LIBRARY_SOURCES,
+    "pock_data.c",
+    "pock_order.c",
+    "pock_rate.c",
+    "pock_options.c",
+    "pock_main.c",
+)
 PROFILER_SOURCES = (*LIBRARY_SOURCES, "pock_profile.c")
 DRIVER_SOURCES = {"opencl": ("pock_opencl.c",)}
 """What runs the kernels of a GPU, by the kind of its TVM target."""
 DRIVER_HEADERS = ("pock_launch.h",)
-HEADERS = ("pock.h", "pock_internal.h", "pock_data.h", "pock_rate.h")
+HEADERS = (
+    "pock.h",
+    "pock_internal.h",
+    "pock_data.h",
+    "pock_order.h",
+    "pock_rate.h",
+    "pock_options.h",
+)
 
 _FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden")
 _GLIBC = "2.28"

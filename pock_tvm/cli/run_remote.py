@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 @click.option("--schedule", default="constant", show_default=True, help="As of `pock train`.")
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Default 1.")
 @click.option("--steps", type=click.IntRange(1), help="Of this run, instead of --epochs.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of order and dropout."
+)
 @threads_option
 @click.option(
     "--checkpoint",
@@ -81,6 +84,7 @@ def run_remote(
     schedule: str,
     epochs: float | None,
     steps: int | None,
+    seed: int,
     threads: int | None,
     checkpoint: Path,
     resume: bool,
@@ -114,6 +118,7 @@ def run_remote(
             line("train", step - first[0] + 1, total, f"loss {loss:.4f}")
 
         words = ["--steps", str(total), "--lr", repr(learning_rate), "--schedule", schedule]
+        words += ["--seed", str(seed)]
         words += ["--threads", str(threads)] if threads else []
         run = train_remotely(
             artifact,

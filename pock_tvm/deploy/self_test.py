@@ -65,7 +65,7 @@ def write_samples(path: Path, description: ArtifactDescription) -> None:
 def train_words(samples: str) -> tuple[str, ...]:
     """Return the arguments of ``pock_train`` for the test."""
     given = ("--weights", "weights.safetensors", "--data", samples)
-    return ("train", *given, "--steps", str(STEPS), "--lr", str(RATE))
+    return ("train", *given, "--in-order", "--steps", str(STEPS), "--lr", str(RATE))
 
 
 def expected_losses(

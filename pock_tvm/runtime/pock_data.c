@@ -87,6 +87,11 @@ void pock_data_fill(pock_session *session, const pock_data *data, uint64_t first
   for (uint64_t row = 0; row < rows; row++) copy_record(session, data, first + row, row);
 }
 
+void pock_data_draw(pock_session *session, const pock_data *data, pock_order *order, uint64_t position) {
+  for (uint64_t row = 0; row < pock_artifact.batch; row++)
+    copy_record(session, data, pock_order_at(order, position + row), row);
+}
+
 void pock_data_repeat(pock_session *session, const pock_data *data, uint64_t record, uint64_t from) {
   for (uint64_t row = from; row < pock_artifact.batch; row++) copy_record(session, data, record, row);
 }

@@ -3,9 +3,8 @@
  * Losses go to stdout, one line per step, then one line of JSON; an error is one line on stderr and exit code 1.
  */
 #include "pock_data.h"
-#include "pock_rate.h"
+#include "pock_options.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,30 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char usage[] =
-    "usage: pock_train train    --weights FILE --data FILE --steps N --lr X [--threads T]\n"
-    "                           [--schedule NAME:OPTION=VALUE,...] [--total-steps M] [--seed S]\n"
-    "                           [--checkpoint OUT] [--save-every K] [--resume IN]\n"
-    "       pock_train evaluate --weights FILE --data FILE [--threads T] [--resume IN]\n"
-    "       pock_train predict  --weights FILE --data FILE [--threads T] [--resume IN] [--output FILE]\n";
-
-typedef struct {
-  const char *weights, *data, *checkpoint, *resume, *output, *schedule;
-  long steps, total_steps, seed, threads, save_every;
-  double rate;
-  int has_rate;
-  pock_schedule shape;
-} options;
-
 static int fail(pock_session *session) {
   fflush(stdout);
   fprintf(stderr, "pock_train: %s\n", pock_last_error(session));
   return 1;
-}
-
-static int misused(const char *what, const char *about) {
-  fprintf(stderr, "pock_train: %s%s\n%s", what, about, usage);
-  return 2;
 }
 
 static double seconds(void) {
@@ -65,55 +44,24 @@ static unsigned long long peak_bytes(void) {
 #endif
 }
 
-/* ---- command line ---- */
-
-static int read_count(const char *text, long *value) {
-  char *end;
-  *value = strtol(text, &end, 10);
-  return *end || end == text || *value < 1 || *value == LONG_MAX;
-}
-
-static int read_options(int count, char **words, options *o) {
-  const struct {
-    const char *name;
-    const char **text;
-    long *number;
-  } known[] = {{"--weights", &o->weights, NULL},       {"--data", &o->data, NULL},
-               {"--checkpoint", &o->checkpoint, NULL}, {"--resume", &o->resume, NULL},
-               {"--output", &o->output, NULL},         {"--steps", NULL, &o->steps},
-               {"--threads", NULL, &o->threads},       {"--save-every", NULL, &o->save_every},
-               {"--schedule", &o->schedule, NULL},     {"--total-steps", NULL, &o->total_steps},
-               {"--seed", NULL, &o->seed}};
-  for (int i = 2; i < count; i += 2) {
-    if (i + 1 >= count) return misused("no value after ", words[i]);
-    size_t k = 0, all = sizeof known / sizeof *known;
-    while (k < all && strcmp(words[i], known[k].name)) k++;
-    if (k < all && known[k].text) {
-      *known[k].text = words[i + 1];
-    } else if (k < all) {
-      if (read_count(words[i + 1], known[k].number)) return misused("not a positive number after ", words[i]);
-    } else if (!strcmp(words[i], "--lr")) {
-      char *end;
-      o->rate = strtod(words[i + 1], &end);
-      if (*end || end == words[i + 1]) return misused("not a number after ", words[i]);
-      o->has_rate = 1;
-    } else {
-      return misused("no such option: ", words[i]);
-    }
-  }
-  const char *wrong = pock_schedule_read(&o->shape, o->schedule ? o->schedule : "constant");
-  if (wrong) return misused(wrong, o->schedule);
-  if (!o->weights || !o->data) return misused("--weights and --data are needed", "");
-  return 0;
+static void *fresh_memory(size_t bytes) {
+  void *memory = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return memory == MAP_FAILED ? NULL : memory;
 }
 
 /* ---- train ---- */
 
+/* What a run draws from. */
+typedef struct {
+  const pock_data *data;
+  pock_order order;
+} supply;
+
 /* Fill the inputs with the next batch of records. */
-static void draw(pock_session *session, const pock_data *data) {
+static void draw(pock_session *session, supply *from) {
   pock_progress at;
   pock_get_progress(session, &at);
-  pock_data_fill(session, data, at.cursor, pock_artifact.batch);
+  pock_data_draw(session, from->data, &from->order, at.cursor);
 }
 
 static void advance(pock_session *session) {
@@ -124,29 +72,54 @@ static void advance(pock_session *session) {
 }
 
 /* All micro-batches of an optimizer step; a checkpoint may have been saved between two of them. */
-static int train_step(pock_session *session, const pock_data *data, float rate, float *loss) {
+static int train_step(pock_session *session, supply *from, float rate, float *loss) {
   while (pock_waiting(session) < pock_micro_batches() - 1) {
-    draw(session, data);
+    draw(session, from);
     int code = pock_accumulate(session, loss);
     if (code) return code;
     advance(session);
   }
-  draw(session, data);
+  draw(session, from);
   int code = pock_train_step(session, rate, loss);
   if (!code) advance(session);
   return code;
 }
 
-/* A checkpoint holds the seed of dropout's masks; a fresh run may choose one. */
-static void seed_dropout(pock_session *session, const options *o) {
+/* A checkpoint holds the seed of the order and of dropout's masks; a fresh run chooses one. */
+static int start_run(pock_session *session, const pock_options *o) {
+  pock_progress at;
+  pock_get_progress(session, &at);
+  if (o->has_seed && at.cursor && at.seed != o->seed) {
+    fprintf(stderr, "pock_train: the run was started with seed %llu, not %llu; resume with it\n",
+            (unsigned long long)at.seed, (unsigned long long)o->seed);
+    return 1;
+  }
+  if (at.cursor) return 0;
+  at.seed = o->seed;
+  pock_set_progress(session, &at);
   int64_t *counter = pock_tensor(session, "random.counter", NULL);
-  if (counter && o->seed && !o->resume) *counter = o->seed;
+  if (counter && !o->resume) *counter = (int64_t)o->seed;
+  return 0;
 }
 
-static int train(pock_session *session, const pock_data *data, const options *o) {
+static int start_supply(pock_session *session, supply *from, const pock_options *o) {
+  pock_progress at;
+  pock_get_progress(session, &at);
+  from->order.count = from->data->count;
+  from->order.seed = at.seed;
+  if (o->in_order) return 0;
+  size_t bytes = pock_order_bytes(from->order.count);
+  from->order.draws = fresh_memory(bytes);
+  if (from->order.draws) return 0;
+  fprintf(stderr, "pock_train: the machine has no %zu bytes of memory left to shuffle in; try --in-order\n", bytes);
+  return 1;
+}
+
+static int train(pock_session *session, const pock_data *data, const pock_options *o) {
   double start = seconds(), loss_first = 0;
   float loss = 0, rate = 0;
-  seed_dropout(session, o);
+  supply from = {.data = data};
+  if (start_run(session, o) || start_supply(session, &from, o)) return 1;
   pock_progress begin;
   pock_get_progress(session, &begin);
   uint64_t before = begin.cursor / (pock_artifact.batch * pock_artifact.accumulate); /* steps that a resumed run has done */
@@ -154,7 +127,7 @@ static int train(pock_session *session, const pock_data *data, const options *o)
   for (long done = 1; done <= o->steps; done++) {
     pock_progress at;
     rate = (float)pock_schedule_rate(&o->shape, o->rate, before + (uint64_t)done - 1, total);
-    if (train_step(session, data, rate, &loss)) return fail(session);
+    if (train_step(session, &from, rate, &loss)) return fail(session);
     pock_get_progress(session, &at);
     printf("step %llu loss %.9g\n", (unsigned long long)at.step, (double)loss);
     if (done == 1) loss_first = (double)loss;
@@ -275,7 +248,7 @@ static void print_best(uint64_t sample, const float *row, uint64_t width) {
 }
 
 /* Rows go to `output` as raw little-endian values, the largest of each to stdout. */
-static int predict(pock_session *session, const pock_data *data, const options *o) {
+static int predict(pock_session *session, const pock_data *data, const pock_options *o) {
   size_t bytes = 0;
   const unsigned char *logits = pock_tensor(session, "logits", &bytes);
   FILE *output = o->output ? fopen(o->output, "wb") : NULL;
@@ -307,12 +280,7 @@ static int predict(pock_session *session, const pock_data *data, const options *
 
 /* ---- main ---- */
 
-static void *fresh_memory(size_t bytes) {
-  void *memory = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return memory == MAP_FAILED ? NULL : memory;
-}
-
-static int run(pock_session *session, const char *command, const options *o) {
+static int run(pock_session *session, const char *command, const pock_options *o) {
   pock_data data;
   if (pock_data_open(session, &data, o->data)) return fail(session);
   int code = o->resume && pock_checkpoint_load(session, o->resume) ? fail(session) : 0;
@@ -324,14 +292,14 @@ static int run(pock_session *session, const char *command, const options *o) {
 }
 
 int main(int count, char **words) {
-  options o = {.threads = 0};
+  pock_options o = {.threads = 0};
   const char *command = count > 1 ? words[1] : "";
   if (strcmp(command, "train") && strcmp(command, "evaluate") && strcmp(command, "predict"))
-    return misused("train, evaluate or predict?", "");
-  int code = read_options(count, words, &o);
+    return pock_misused("train, evaluate or predict?", "");
+  int code = pock_read_options(count, words, &o);
   if (code) return code;
   setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* whoever follows a run over a pipe sees each step when it is done */
-  if (!strcmp(command, "train") && (!o.steps || !o.has_rate)) return misused("--steps and --lr are needed", "");
+  if (!strcmp(command, "train") && (!o.steps || !o.has_rate)) return pock_misused("--steps and --lr are needed", "");
   if (!o.threads) o.threads = pock_suggested_threads();
   int threads = o.threads > POCK_MAX_THREADS ? POCK_MAX_THREADS : (int)o.threads;
   pock_session *session = fresh_memory(pock_session_bytes());

@@ -38,16 +38,51 @@ def losses_of(done):
     return [np.float32(w[3]) for w in words]
 
 
-def trainer_losses(folder):
-    x, labels = fake.samples(COUNT)
+def trainer_losses(folder, seed=0):
     with Trainer(folder) as trainer:
-        drawn = [np.arange(step * 4, step * 4 + 4) % COUNT for step in range(STEPS)]
-        return [np.float32(trainer.step(x[rows], labels[rows], RATE)) for rows in drawn]
+        found = trainer.fit(*fake.samples(COUNT), steps=STEPS, learning_rate=RATE, seed=seed)
+        return [np.float32(loss) for loss in found]
 
 
 def test_losses_are_those_of_the_trainer(artifact, data):
     done = run(artifact, "train", data, "--steps", STEPS, "--lr", RATE)
     assert losses_of(done) == trainer_losses(artifact.directory)
+
+
+def test_samples_in_the_order_of_the_file(artifact, data):
+    x, labels = fake.samples(COUNT)
+    with Trainer(artifact.directory) as trainer:
+        drawn = [np.arange(step * 4, step * 4 + 4) % COUNT for step in range(STEPS)]
+        wanted = [np.float32(trainer.step(x[rows], labels[rows], RATE)) for rows in drawn]
+    done = run(artifact, "train", data, "--in-order", "--steps", STEPS, "--lr", RATE)
+    assert losses_of(done) == wanted
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**63 - 1])
+def test_the_trainer_and_the_program_take_turns_on_one_run(artifact, data, tmp_path, seed):
+    wanted = trainer_losses(artifact.directory, seed)
+    saved, samples = tmp_path / "saved", fake.samples(COUNT)
+    words = ("--lr", RATE, "--checkpoint", saved, "--seed", seed)
+    first = run(artifact, "train", data, "--steps", 3, *words)
+    with Trainer(artifact.directory) as trainer:
+        options = {"learning_rate": RATE, "seed": seed, "checkpoint": saved, "resume": True}
+        found = trainer.fit(*samples, steps=7, **options)
+    rest = run(artifact, "train", data, "--steps", 5, "--lr", RATE, "--resume", saved)
+    lines = [*first.stdout.splitlines()[:-1], *rest.stdout.splitlines()[:-1]]
+    losses = [np.float32(line.split()[3]) for line in lines]
+    assert losses[:3] + [np.float32(loss) for loss in found] + losses[3:] == wanted
+
+
+def test_another_seed_does_not_go_on_with_a_run(artifact, data, tmp_path):
+    saved = tmp_path / "saved"
+    run(artifact, "train", data, "--steps", 2, "--lr", RATE, "--checkpoint", saved, "--seed", 3)
+    good = saved.read_bytes()
+    words = ("--steps", 1, "--lr", RATE, "--resume", saved, "--checkpoint", saved)
+    done = run(artifact, "train", data, *words, "--seed", 0)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == ("pock_train: the run was started with seed 3, not 0; resume with it\n")
+    assert saved.read_bytes() == good
+    assert run(artifact, "train", data, *words, "--seed", 3).returncode == 0
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -67,13 +102,10 @@ def test_a_resumed_run_goes_on_where_the_saved_one_stopped(artifact, data, tmp_p
 
 def test_the_rate_follows_the_schedule_through_a_resumed_run(artifact, data, tmp_path):
     schedule = make_schedule("cosine:warmup=3,end=0.1")
-    x, labels = fake.samples(COUNT)
+    samples = fake.samples(COUNT)
     with Trainer(artifact.directory) as trainer:
-        wanted = []
-        for step in range(9):
-            rows = np.arange(step * 4, step * 4 + 4) % COUNT
-            rate = schedule.rate(RATE, step, 9)
-            wanted.append(np.float32(trainer.step(x[rows], labels[rows], rate)))
+        found = trainer.fit(*samples, steps=9, learning_rate=RATE, schedule=schedule)
+        wanted = [np.float32(loss) for loss in found]
     saved = tmp_path / "saved"
     options = ("--lr", RATE, "--schedule", "cosine:warmup=3,end=0.1", "--checkpoint", saved)
     first = run(artifact, "train", data, "--steps", 4, "--total-steps", 9, *options)
@@ -154,6 +186,9 @@ def test_damaged_weights_are_refused(artifact, artifact_copy, data, change, mess
         (["train", "--steps"], "no value after --steps"),
         (["train", "--steps", "none"], "not a positive number after --steps"),
         (["train", "--steps", "-1"], "not a positive number after --steps"),
+        (["train", "--seed", "-1"], "not a whole number from 0 after --seed"),
+        (["train", "--seed", "9" * 20], "not a whole number from 0 after --seed"),
+        (["train", "--seed"], "no value after --seed"),
         (["train", "--lr", "x"], "not a number after --lr"),
         (["train", "--speed", "9"], "no such option: --speed"),
         (["train", "--weights", "a", "--data", "b"], "--steps and --lr are needed"),

@@ -53,7 +53,7 @@ def test_the_c_program_trains_and_measures_as_the_trainer(folder, pixels, tmp_pa
     assert measured.accuracy is None
     assert measured.samples == 2 * BATCH
 
-    *steps, _ = _run(folder, "train", tmp_path, "--steps", STEPS, "--lr", RATE)
+    *steps, _ = _run(folder, "train", tmp_path, "--in-order", "--steps", STEPS, "--lr", RATE)
     assert [np.float32(line.split()[3]) for line in steps] == wanted
     (line,) = _run(folder, "evaluate", tmp_path, "--resume", tmp_path / "checkpoint")
     found = json.loads(line)

@@ -117,7 +117,15 @@ def train(artifact, folder, **environment):
     data = folder / "data"
     inputs, labels = samples_of(small_net)
     write_dataset(data, artifact.description, {small_net.INPUT: inputs}, labels.astype("int32"))
-    command = [artifact.executable, "train", "--weights", artifact.weights, "--data", data]
+    command = [
+        artifact.executable,
+        "train",
+        "--in-order",
+        "--weights",
+        artifact.weights,
+        "--data",
+        data,
+    ]
     words = ["--steps", 3, "--lr", 0.1, "--checkpoint", folder / "checkpoint"]
     return subprocess.run(
         [str(word) for word in (*command, *words)],

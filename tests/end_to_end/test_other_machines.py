@@ -51,7 +51,14 @@ def emulated(name):
 
 
 def losses_of(artifact, spec, data, *words):
-    command = [*spec.emulator, artifact.executable, "train", "--weights", artifact.weights]
+    command = [
+        *spec.emulator,
+        artifact.executable,
+        "train",
+        "--in-order",
+        "--weights",
+        artifact.weights,
+    ]
     options = ["--data", data, "--lr", RATE, "--threads", 2, *words]
     done = subprocess.run([str(a) for a in command + options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -44,7 +44,7 @@ def test_losses_agree_with_the_host(reference, module, tmp_path) -> None:
     inputs, labels = samples_of(model, module.CLASSES)
     write_dataset(tmp_path / "data", board.description, {module.INPUT: inputs}, labels)
 
-    command = ["qemu-aarch64", board.executable, "train", "--weights", board.weights]
+    command = ["qemu-aarch64", board.executable, "train", "--in-order", "--weights", board.weights]
     options = ["--data", tmp_path / "data", "--steps", STEPS, "--lr", RATE, "--threads", 2]
     done = subprocess.run([str(a) for a in command + options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -118,6 +118,12 @@ static int read_data(const unsigned char *bytes, size_t count) {
     pock_data_fill(the_session, &data, firsts[i], pock_artifact.batch);
     work_with(the_session);
   }
+  static pock_draw draws[256];
+  pock_order order = {.draws = data.count <= 256 ? draws : NULL, .count = data.count, .seed = data.count};
+  for (int i = 0; i < 4; i++) {
+    pock_data_draw(the_session, &data, &order, firsts[i]);
+    work_with(the_session);
+  }
   pock_data_repeat(the_session, &data, 0, 1);
   pock_data_close(&data);
   return code;
