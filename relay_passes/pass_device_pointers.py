@@ -69,7 +69,6 @@ def lower_launches() -> tvm.transform.Pass:
             tirx.transform.RemoveNoOp(),
             s_tir.transform.RewriteUnsafeSelect(),
             tirx.transform.CommonSubexprElim(),
-            s_tir.transform.ThreadSync("shared"),
             PassDevicePointers(),
             tirx.transform.StmtSimplify(),
             tirx.transform.LowerIntrin(),

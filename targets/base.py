@@ -17,6 +17,9 @@ class DeviceSpec:
     group_threads: int
     """Threads of a work-group where a schedule has no reason for another number."""
 
+    busy_threads: int
+    """Threads that keep the device busy; with fewer, several share the fold of one element."""
+
     shared_bytes: int
     """Memory that the threads of a work-group share."""
 

@@ -7,6 +7,7 @@ from pock_tvm.targets.base import DeviceSpec, TargetSpec
 _DEVICE = DeviceSpec(
     tvm_options={"kind": "opencl", "max_num_threads": 256},
     group_threads=64,
+    busy_threads=4096,
     shared_bytes=16 * 1024,
 )
 """What every full-profile device has: 1 work-group of 256 on any that is in use, 32 KB shared but

@@ -1,10 +1,10 @@
-"""One thread per output element: expressions, folds, and what follows them at the same element.
+"""Expressions and folds, and what follows a fold at the same element, in one launch.
 
-for point in threads:
-    acc = identity                                  # where the element is folded from others
-    for r in reduced axes: acc = acc ∘ element(point, r)
-    a = value₀(point, acc); b = value₁(point, acc)  # all are read before any is written
-    out₀[point] = a; out₁[point] = b
+for point in threads:                               # a tile of elements where they are folded
+    folded[tile] = …                                # see folds.py
+    for each element of the tile:
+        a = value₀(point, folded); b = value₁(point, folded)    # all are read before any is written
+        out₀[point] = a; out₁[point] = b
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,12 @@ from typing import Any
 from tvm import tirx
 
 from pock_tvm.schedules.cpu.kernels import index_dtype, read_stages
-from pock_tvm.schedules.cpu.nest import loop, rewrite, unravel
-from pock_tvm.schedules.cpu.stages import extent, is_parameter, loads, product
+from pock_tvm.schedules.cpu.nest import rewrite, sequence, unravel
+from pock_tvm.schedules.cpu.stages import is_parameter, loads, product
 from pock_tvm.schedules.cpu.steps import Step, read_steps
-from pock_tvm.schedules.gpu.threads import allocated, get, launch, local, put, thread_nest
+from pock_tvm.schedules.gpu.folds import FoldedTile
+from pock_tvm.schedules.gpu.threads import launch, sliced_nest, thread_nest
+from pock_tvm.schedules.gpu.tiles import tiling
 from pock_tvm.targets import TargetSpec
 
 
@@ -83,29 +85,49 @@ def _reads_own_point(step: Step, fold: Step) -> bool:
 def _launch(
     func: tirx.PrimFunc, name: str, group: Group, groups: Sequence[Group], spec: TargetSpec
 ) -> tirx.PrimFunc:
-    def at(point: Any) -> Any:
-        indices = unravel(point, group.shape)
-        variables, statements = [], []
-        result: Any = None
-        if group.fold:
-            result, folded = fold_at(group.fold, indices)
-            variables.append(result)
-            statements += folded
-        stores = []
-        for step in group.values:
-            value = value_at(step, indices, group.fold, result)
-            if len(group.values) > 1:  # an output may lie where another one reads
-                variables.append(local(step.stage.name, step.dtype))
-                statements.append(put(variables[-1], value))
-                value = get(variables[-1])
-            stores.append(tirx.BufferStore(step.buffer, value, indices))
-        if group.fold and _is_wanted(func, group.fold, group, groups):
-            stores.insert(0, tirx.BufferStore(group.fold.buffer, get(result), indices))
-        return allocated(variables, [*statements, *stores])
-
     assert spec.device is not None
-    index = index_dtype(group.steps[0].stage)
-    nest = thread_nest(product(group.shape), spec.device.group_threads, index, at)
+    threads, index = spec.device.group_threads, index_dtype(group.steps[0].stage)
+    if group.fold is None:
+
+        def element(point: Any) -> Any:
+            return sequence(*_stores(group, unravel(point, group.shape), None, wanted=False))
+
+        return launch(func, name, thread_nest(product(group.shape), threads, index, element))
+
+    fold, how = group.fold, tiling(group.fold, spec.device)
+    counts = [extent // n for extent, n in zip(group.shape, how.tile, strict=True)]
+    tiles = product(counts)
+    together = min(threads // how.slices, tiles)
+    wanted = _is_wanted(func, fold, group, groups)
+
+    def origin(tile: Any) -> list[Any]:
+        return [i * n for i, n in zip(unravel(tile, counts), how.tile, strict=True)]
+
+    def stores(tile: FoldedTile) -> list[Any]:
+        return [
+            store
+            for number, place in enumerate(tile.places)
+            for store in _stores(group, place, tile.element(number), wanted=wanted)
+        ]
+
+    def whole(point: Any) -> Any:
+        tile = FoldedTile(fold, how, origin(point))
+        return sequence(*tile.fold(None), *stores(tile))
+
+    def shared(point: Any, slice_of: Any, thread: Any, valid: Any) -> Any:
+        tile = FoldedTile(fold, how, origin(point))
+        first = slice_of < tirx.const(1, index)
+        first = first if valid is None else tirx.all(first, valid)
+        return sequence(
+            *tile.fold(slice_of),
+            *tile.add_up(thread, slice_of, together * how.slices),
+            tirx.IfThenElse(first, sequence(*stores(tile)), None),
+        )
+
+    if how.slices == 1:
+        nest = thread_nest(tiles, threads, index, whole)
+    else:
+        nest = sliced_nest(tiles, together, how.slices, index, shared)
     return launch(func, name, nest)
 
 
@@ -115,29 +137,24 @@ def _is_wanted(func: tirx.PrimFunc, fold: Step, own: Group, groups: Sequence[Gro
     return is_parameter(func, fold.buffer) or any(step.reads([fold]) for step in others)
 
 
-def fold_at(step: Step, indices: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """Return the variable with the folded element, and the statements that compute it."""
-    fold = step.fold
-    assert fold is not None
-    result = local("folded", step.dtype)
-    at = {v.var: i for v, i in zip(step.stage.spatial, indices, strict=True)}
+def _stores(group: Group, place: Sequence[Any], folded: Any, *, wanted: bool) -> list[Any]:
+    """Return the statements that write a group's results at a place.
 
-    def over(axes: Sequence[Any]) -> Any:
-        if not axes:
-            return put(result, fold(get(result), rewrite(step.value, at)))
-
-        def inside(i: Any) -> Any:
-            at[axes[0].var] = i
-            return over(axes[1:])
-
-        return loop(axes[0].var.name, extent(axes[0]), index_dtype(step.stage), inside)
-
-    return result, [put(result, step.identity), over(step.stage.reduced)]
-
-
-def value_at(step: Step, indices: Sequence[Any], fold: Step | None, result: Any) -> Any:
-    """Return the expression of a step at a point; ``result`` stands for the fold's element."""
-    at = {v.var: i for v, i in zip(step.stage.spatial, indices, strict=True)}
-    if fold is None:
-        return rewrite(step.value, at)
-    return rewrite(step.value, at, {fold.buffer: lambda _load: get(result)})
+    Args:
+        group: its values, and the fold that they may read.
+        place: indices of the element.
+        folded: the fold's element, if there is one.
+        wanted: the fold's element is a result too.
+    """
+    before: list[Any] = []
+    stores = [tirx.BufferStore(group.fold.buffer, folded, place)] if group.fold and wanted else []
+    for step in group.values:
+        at = {v.var: i for v, i in zip(step.stage.spatial, place, strict=True)}
+        inside = {group.fold.buffer: lambda _load: folded} if group.fold else None
+        value = rewrite(step.value, at, inside)
+        if len(group.values) > 1:  # an output may lie where another one reads
+            variable = tirx.decl_buffer([1], step.dtype, step.stage.name, scope="local")
+            before += [tirx.AllocBuffer(variable), tirx.BufferStore(variable, value, [0])]
+            value = tirx.BufferLoad(variable, [0])
+        stores.append(tirx.BufferStore(step.buffer, value, place))
+    return [*before, *stores]

@@ -1,6 +1,6 @@
 """Loops that become the threads of a launch, and what a launch takes as arguments."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import tvm_ffi
@@ -25,6 +25,30 @@ def thread_nest(points: int, threads: int, index: str, body: Body) -> Any:
     return bound(
         block, -(-points // threads), "blockIdx.x", bound(thread, threads, "threadIdx.x", inside)
     )
+
+
+def sliced_nest(
+    points: int, tiles: int, slices: int, index: str, body: Callable[[Any, Any, Any, Any], Any]
+) -> Any:
+    """Return work-groups of ``tiles`` points with ``slices`` threads for each.
+
+    for b in blockIdx.x:
+        for t in threadIdx.x:            # t = tile + tiles · slice
+            body(b·tiles + tile, slice, t, b·tiles + tile < points)
+
+    All threads of a work-group have to reach its barriers: where groups are not full, the last
+    point is computed again, and ``valid`` says whether to store it; None where all are full.
+    """
+    block, thread = tirx.Var("block", index), tirx.Var("thread", index)
+    point = block * tirx.const(tiles, index) + thread % tirx.const(tiles, index)
+    slice_of = thread // tirx.const(tiles, index)
+    valid = None
+    if points % tiles:
+        valid = point < tirx.const(points, index)
+        point = tirx.min(point, tirx.const(points - 1, index))
+    inside = body(point, slice_of, thread, valid)
+    inside = bound(thread, tiles * slices, "threadIdx.x", inside)
+    return bound(block, -(-points // tiles), "blockIdx.x", inside)
 
 
 def bound(variable: Any, extent: int, tag: str, body: Any) -> Any:
@@ -66,24 +90,3 @@ def _buffers(nest: Any) -> list[Any]:
         order="pre",
     )
     return found
-
-
-def local(name: str, dtype: str) -> Any:
-    """Return a variable of one thread."""
-    return tirx.decl_buffer([1], dtype, name, scope="local")
-
-
-def get(variable: Any) -> Any:
-    """Read a variable of one thread."""
-    return tirx.BufferLoad(variable, [0])
-
-
-def put(variable: Any, value: Any) -> Any:
-    """Write a variable of one thread."""
-    return tirx.BufferStore(variable, value, [0])
-
-
-def allocated(variables: Sequence[Any], statements: Sequence[Any]) -> Any:
-    """Return the statements behind the allocation of the variables that they use."""
-    everything = [*(tirx.AllocBuffer(v) for v in variables), *statements]
-    return everything[0] if len(everything) == 1 else tirx.SeqStmt(everything)

@@ -29,17 +29,17 @@ def _random(*shapes):
     return [rng.standard_normal(s).astype("float32") for s in shapes]
 
 
-REDUCED = ("channel sum, small", "largest", "two axes", "softmax, short", "log_softmax", "rows")
+MUCH_THE_SAME = ("channel sum", "bias", "softmax", "softmax, heads", "pixels", "layer_norm_grad")
 
 
-@pytest.mark.parametrize("case", [c for c in REDUCTIONS if c.name in REDUCED], ids=str)
+@pytest.mark.parametrize("case", [c for c in REDUCTIONS if c.name not in MUCH_THE_SAME], ids=str)
 def test_reductions(case, queue):
     inputs = case.inputs()
     (got,) = run_launches(queue, fuse_kernel(case.build, *inputs), inputs)
     expected = case.expected(*(x.astype("float64") for x in inputs))
-    # A serial sum of n terms of size one: √n roundings of a result of up to √n.
-    terms = np.prod(case.shapes[0]) / max(1, np.size(expected))
-    np.testing.assert_allclose(got, expected, rtol=16 * UNIT, atol=2 * UNIT * terms)
+    # As on the processor: sums in slices, some ten roundings of the sum of magnitudes.
+    scale = max(1.0, np.sqrt(np.prod(case.shapes[0]) / max(1, np.size(expected))))
+    np.testing.assert_allclose(got, expected, rtol=16 * UNIT, atol=16 * UNIT * scale)
 
 
 def test_an_epilogue_is_in_the_launch_of_its_matrix_product(queue):
