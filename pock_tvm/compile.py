@@ -27,6 +27,7 @@ from pock_tvm.losses import Loss, make_loss
 from pock_tvm.optimizers import Optimizer, make_optimizer
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.eliminate_dropout import count_dropouts
+from pock_tvm.relay_passes.fuse_attention import Attention
 from pock_tvm.targets import TargetSpec, get_target
 from pock_tvm.update import UpdateScheme, head_names, learnable_names, parse_update, resolve
 
@@ -45,6 +46,8 @@ class CompiledModel:
     """Arena of a step with and without clipping, and what is between; empty without any."""
     dropouts: int = 0
     """Places where the model drops out, whether or not training does."""
+    attention: tuple[int, int] = (0, 0)
+    """Places of ``train_step`` where attention is computed in tiles, and where written out."""
     prefix_parts: Mapping[str, int] = field(default_factory=dict)
     """In how many parts an entry point computes what lies before the first tensor that learns."""
     micro_batches: int = 1
@@ -73,6 +76,7 @@ class CompiledModel:
             ),
             "dropout": description.dropout,
             "dropouts": self.dropouts,
+            "attention": dict(zip(("tiled", "written_out"), self.attention, strict=True)),
             "arena_bytes": resident + regions.arena_bytes,
             "arena_lower_bound_bytes": resident + regions.arena_lower_bound_bytes,
             "transient_bytes": regions.arena_bytes,
@@ -116,6 +120,7 @@ def compile(
     dropout: bool = False,
     memory_budget: int | None = None,
     accumulate: int = 1,
+    attention: Attention = "full",
     keep_gradients: bool = False,
     executable: bool | None = None,
     cache: bool = True,
@@ -141,6 +146,9 @@ def compile(
             is not enough, the step takes its batch in parts and adds up their gradients.
         accumulate: micro-batches in an optimizer step: the step is that of a batch ``accumulate``
             times as large, its memory that of one batch and a copy of the gradients.
+        attention: ``flash`` keeps no matrix of queries times keys: the scores are computed for
+            some queries at a time, and again in the backward pass. Attention that is not of that
+            form (dropout within, a bias that learns) stays written out, as with ``full``.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
         executable: link the standalone program too; by default only for other machines.
         cache: take kernels that were compiled before from the user's cache, and leave new ones
@@ -200,6 +208,7 @@ def compile(
             dropout=dropout,
             accumulate=accumulate,
             micro_batches=micro_batches,
+            attention=attention,
         )
         tell("plan", 0, 1)
         return graphs
@@ -245,6 +254,7 @@ def compile(
         prefix_parts=graphs.parts,
         micro_batches=graphs.micro_batches,
         dropouts=dropouts,
+        attention=graphs.attention,
     )
 
 

@@ -58,6 +58,15 @@ def sample_operands(call: relax.Call) -> tuple[bool, ...] | None:
         return (False, True) if int(call.attrs.axis or 0) == 0 and ranks[1] > 0 else None
     if is_call_to(call, "relax.matmul"):
         return _matmul(operands, rows)
+    if is_call_to(call, "relax.strided_slice"):
+        return only_first if all(int(a.value) % rank for a in call.args[1].fields) else None
+    if is_call_to(call, "pock.attention"):
+        if rank < 3:
+            return None
+        masks = operands[3:]
+        return (True,) * 3 + tuple(
+            len(x.ty.shape) == rank and int(x.ty.shape[0]) == rows for x in masks
+        )
     return None
 
 

@@ -33,6 +33,7 @@ from pock_tvm.relay_passes.eliminate_dropout import EliminateDropout
 from pock_tvm.relay_passes.fold_constants import FoldConstants
 from pock_tvm.relay_passes.fold_empty_tensors import FoldEmptyTensors
 from pock_tvm.relay_passes.fold_pad_into_conv2d import FoldPadIntoConv2d
+from pock_tvm.relay_passes.fuse_attention import FuseAttention
 from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMatmul
 from pock_tvm.relay_passes.gradient_transforms import clipping_transform
 from pock_tvm.relay_passes.group_micro_batches import GroupMicroBatches
@@ -48,6 +49,7 @@ from pock_tvm.relay_passes.slice_channels import SliceChannels, StoredSlice, sli
 from pock_tvm.relay_passes.slice_touched_rows import SliceTouchedRows, rows_name
 from pock_tvm.relay_passes.split_batch import SplitBatch
 from pock_tvm.relay_passes.split_prefix import SplitPrefix
+from pock_tvm.relay_passes.tile_attention import TileAttention
 from pock_tvm.relay_passes.update_touched_rows import UpdateTouchedRows
 from pock_tvm.relay_passes.write_channels import WriteChannels
 from pock_tvm.relay_passes.write_touched_rows import WriteTouchedRows
@@ -62,6 +64,7 @@ def canonicalize(
     *,
     dropout: bool = False,
     lora: Mapping[str, Factors] | None = None,
+    attention: Sequence[str] | None = None,
 ) -> Pass:
     """Return the passes that bring an imported model to the form that all others expect.
 
@@ -70,6 +73,7 @@ def canonicalize(
         known: small frozen parameters, such as running statistics, to compute with at compile time.
         dropout: draw masks with a counter that is part of the state; else nothing is dropped.
         lora: the low-rank factors by the weights that they adapt.
+        attention: in tiles, where given: what learns, which may have no part in a mask.
     """
     return Sequential(
         [
@@ -88,6 +92,7 @@ def canonicalize(
             CanonicalizeIndices(),
             SimplifyShapes(),
             relax.transform.EliminateCommonSubexpr(),
+            *([FuseAttention(attention)] if attention is not None else []),
             HoistParameterLayout(),
         ],
         name="canonicalize",
@@ -205,6 +210,7 @@ def lower(samples: Sequence[str] = (), changing: Sequence[str] = (), parts: int 
     """
     return Sequential(
         [
+            TileAttention(),
             SplitPrefix(samples, changing, parts),
             FoldEmptyTensors(),
             FuseTransposeIntoMatmul(),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pock_tvm.artifact.load import Artifact
     from pock_tvm.compile import CompiledModel
     from pock_tvm.relay_passes.decompose_batch_norm import Statistics
+    from pock_tvm.relay_passes.fuse_attention import Attention
 
 T = TypeVar("T")
 
@@ -118,6 +119,13 @@ T = TypeVar("T")
     help="Drop out while training, where the model does. Evaluation never does.",
 )
 @click.option(
+    "--attention",
+    type=click.Choice(["full", "flash"]),
+    default="full",
+    show_default=True,
+    help="flash: keep no matrix of queries times keys, but compute some rows at a time, twice.",
+)
+@click.option(
     "--memory-budget",
     type=BYTES,
     metavar="SIZE",
@@ -206,6 +214,7 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
             "artifact": artifact.directory,
             "update": description.update["name"],
             **_dropout_row(report),
+            **_attention_row(report, arguments["attention"]),
             "trainable parameters": f"{report['trainable_parameters']:,}",
             "kernel calls in a step": report["kernel_calls"],
             **_parts_row(report),
@@ -285,6 +294,7 @@ def compile_reference(
     ignore_index: int | None,
     clip: str | None,
     batch_norm: "Statistics",
+    attention: "Attention",
     memory_budget: int | None,
     executable: bool | None,
     accumulate: int,
@@ -325,6 +335,7 @@ def compile_reference(
         batch_norm=batch_norm,
         accumulate=accumulate,
         dropout=dropout,
+        attention=attention,
         memory_budget=memory_budget,
         keep_gradients=keep_gradients,
         executable=executable,
@@ -345,6 +356,15 @@ def _dropout_row(report: Mapping[str, Any]) -> dict[str, str]:
         return {}
     places = f"{report['dropouts']} places of the model"
     return {"dropout": f"in {places}" if report["dropout"] else f"off; --dropout for {places}"}
+
+
+def _attention_row(report: Mapping[str, Any], asked: str) -> dict[str, str]:
+    """Say how much attention is computed in tiles, where that was asked for."""
+    tiled, rest = report["attention"]["tiled"], report["attention"]["written_out"]
+    if asked == "full":
+        return {}
+    left = f"; {rest} not of its form, with all scores kept" if rest else ""
+    return {"attention": f"in tiles at {tiled} of {tiled + rest} places{left}"}
 
 
 def _chosen(

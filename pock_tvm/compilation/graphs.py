@@ -14,6 +14,7 @@ from pock_tvm.relay_passes import pipeline
 from pock_tvm.relay_passes.append_teacher import teacher_name
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.extract_step import ExtractedStep, extract_step
+from pock_tvm.relay_passes.fuse_attention import Attention, attention_places
 from pock_tvm.relay_passes.index_limits import index_limits
 from pock_tvm.relay_passes.insert_lora import Factors
 from pock_tvm.relay_passes.slice_channels import StoredSlice
@@ -81,6 +82,8 @@ class Graphs:
     values: dict[str, np.ndarray]
     unclipped: Form | None
     """``train_step`` without clipping, where there is some: what it costs is the difference."""
+    attention: tuple[int, int] = (0, 0)
+    """How often ``train_step`` has attention in tiles, and how often written out."""
     parts: Mapping[str, int] = field(default_factory=dict)
     """In how many parts the frozen prefix of an entry point takes its samples, where in several."""
     micro_batches: int = 1
@@ -100,6 +103,7 @@ class Graphs:
         dropout: bool = False,
         accumulate: int = 1,
         micro_batches: int = 1,
+        attention: Attention = "full",
         common: InCommon | None = None,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model.
@@ -117,14 +121,20 @@ class Graphs:
         }
         moving = sorted(model.buffers) if batch_norm == "train" else []
         known = {n: model.parameters[n] for n in model.buffers if n not in moving}
+        # What decides a mask may not learn, in any scheme: the canonical model serves them all.
+        learnable = [name for name in model.parameters if name not in known]
+        tiled = learnable if attention == "flash" else None
         frozen_form = common.canonical if common else None
         if frozen_form is None:
-            frozen_form = pipeline.canonicalize("frozen", known, lora=lora)(model.mod)
+            form = pipeline.canonicalize("frozen", known, lora=lora, attention=tiled)
+            frozen_form = form(model.mod)
         if common:
             common.canonical = frozen_form
         train_form = frozen_form
         if moving or dropout:
-            form = pipeline.canonicalize(batch_norm, known, dropout=dropout, lora=lora)
+            form = pipeline.canonicalize(
+                batch_norm, known, dropout=dropout, lora=lora, attention=tiled
+            )
             train_form = form(model.mod)
         axes = {
             str(name): tuple(int(a) for a in value)
@@ -202,6 +212,7 @@ class Graphs:
             values={**values, **constants},
             unclipped=train_step(joint_graph(None)) if clipping else None,
             micro_batches=micro_batches,
+            attention=attention_places(train_form),
         )
 
     def lower(self, form: Form) -> ExtractedStep:

@@ -1,6 +1,7 @@
 """Relax operators of our own, and our lowering of some that Relax has."""
 
 from pock_tvm.relay_passes.operators import (
+    attention,
     bits,
     conv2d,
     cross_entropy,
@@ -47,6 +48,7 @@ LOWERINGS = {
 
 __all__ = [
     "LOWERINGS",
+    "attention",
     "bits",
     "conv2d",
     "cross_entropy",

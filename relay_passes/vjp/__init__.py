@@ -2,6 +2,7 @@
 
 from pock_tvm.relay_passes.vjp import (
     activation,
+    attention,
     binary,
     cumulative,
     dropout,
@@ -29,6 +30,7 @@ __all__ = [
     "NON_DIFFERENTIABLE",
     "REWRITTEN",
     "activation",
+    "attention",
     "binary",
     "cumulative",
     "dropout",

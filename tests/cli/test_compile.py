@@ -65,6 +65,13 @@ def test_a_memory_budget_is_met_and_priced(pock, tmp_path):
     assert tight["recomputed_share"] > freely["recomputed_share"]
 
 
+def test_attention_in_tiles_is_counted(pock, tmp_path):
+    arguments = ("compile", "small_transformer:build", "--attention")
+    text = pock(*arguments, "flash", "-o", tmp_path / "tiles")
+    assert "in tiles at 1 of 1 places" in text
+    assert "in tiles" not in pock(*arguments, "full", "-o", tmp_path / "full")
+
+
 def test_momentum_reaches_the_optimizer(monkeypatch, pock, tmp_path):
     seen = {}
     # `pock_tvm.compile` is the function; the module of that name stands in sys.modules.

@@ -7,6 +7,7 @@ from tvm import relax
 from tvm.relax import op
 
 from pock_tvm.relay_passes.batch_axis import flat_operands, sample_operands
+from pock_tvm.relay_passes.operators.attention import attention
 from pock_tvm.relay_passes.rewrite import bindings_of
 
 X, V = (4, 6, 6, 8), (8,)
@@ -33,6 +34,19 @@ BY_SAMPLE = {
     "linear of rows": (((4, 8), (8, 3)), op.matmul),
     "product of each": (((4, 7, 8), (4, 8, 3)), op.matmul),
     "product with one": (((4, 2, 7, 8), (1, 2, 8, 3)), op.matmul),
+    "part of the pixels": ((X,), lambda x: op.strided_slice(x, [1, 3], [2, 0], [5, 4])),
+    "attention": (
+        ((4, 2, 7, 8), (4, 2, 8, 5), (4, 2, 5, 3)),
+        lambda q, k, v: attention(q, k, v, [], 0.3),
+    ),
+    "attention under one mask": (
+        ((4, 2, 7, 8), (4, 2, 8, 5), (4, 2, 5, 3), (1, 1, 7, 5)),
+        lambda q, k, v, m: attention(q, k, v, [m], 0.3),
+    ),
+    "attention under each one's mask": (
+        ((4, 2, 7, 8), (4, 2, 8, 5), (4, 2, 5, 3), (4, 1, 1, 5)),
+        lambda q, k, v, m: attention(q, k, v, [m], 0.3),
+    ),
 }
 MIXED = {
     "mean of all": ((X,), op.mean),
@@ -41,6 +55,7 @@ MIXED = {
     "samples moved": ((X,), lambda x: op.permute_dims(x, [1, 0, 2, 3])),
     "samples one below the other": ((X, X), lambda x, y: op.concat([x, y], 0)),
     "a vector against a matrix": (((8,), (8, 3)), op.matmul),
+    "some of the samples": ((X,), lambda x: op.strided_slice(x, [0], [0], [2])),
     "summed up": ((X,), lambda x: op.cumsum(x, 0)),
 }
 

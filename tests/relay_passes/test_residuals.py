@@ -16,6 +16,7 @@ from tvm.relax import op
 
 from pock_tvm.relay_passes.derive_backward import DeriveBackward
 from pock_tvm.relay_passes.keep_pool_taps import KeepPoolTaps
+from pock_tvm.relay_passes.operators.attention import attention
 from pock_tvm.relay_passes.operators.bits import words_shape
 from pock_tvm.relay_passes.operators.cross_entropy import cross_entropy
 from pock_tvm.relay_passes.operators.dropout import dropout
@@ -43,6 +44,12 @@ def normalized(norm: Any, count: int) -> Callable[[relax.Expr], relax.Expr]:
 def entropy(x: relax.Expr) -> relax.Expr:
     labels = relax.const(np.arange(128) % 4, "int64")
     return cross_entropy(op.reshape(x, (128, 4)), labels)
+
+
+def attended(x: relax.Expr) -> relax.Expr:
+    """Attend to constant keys and values: what is left to keep is queries or nothing."""
+    keys, values = const(np.ones((2, 8, 4, 6))), const(np.ones((2, 8, 6, 3)))
+    return attention(x, keys, values, [], 0.5)
 
 
 KEYS = relax.const(np.array([[1, 2], [3, 4]]), "int64")
@@ -88,6 +95,7 @@ TABLE = [
     Kept("layer_norm", normalized(op.nn.layer_norm, 2), WHOLE, inputs=True),
     Kept("rms_norm", normalized(op.nn.rms_norm, 1), WHOLE, inputs=True),
     Kept("cross_entropy", entropy, WHOLE, inputs=True),
+    Kept("attention", attended, WHOLE, inputs=True),
 ]
 
 

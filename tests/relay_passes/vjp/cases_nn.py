@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from rule_case import Case, M, Shape, channels_first, channels_last, ints, number
 from tvm import relax
 from tvm.relax import op
 
+from pock_tvm.relay_passes.operators.attention import attention
 from pock_tvm.relay_passes.operators.cross_entropy import cross_entropy
 from pock_tvm.relay_passes.operators.dropout import dropout
 from pock_tvm.relay_passes.operators.pointwise_loss import POINTWISE, pointwise_loss
@@ -126,6 +128,25 @@ NN += [
             ),
         )
         for height, width in [(1, 1), (3, 7), (4, 3), (8, 2)]
+    ),
+]
+
+ALLOWED = np.where(np.tril(np.ones((70, 5)), -66) > 0, -np.inf, 0.0)
+
+NN += [
+    Case(
+        "attention",
+        lambda q, k, v: attention(q, k, v, [], 0.5),
+        ((2, 3, 4), (2, 4, 5), (2, 5, 6)),
+        torch=lambda q, k, v: F.scaled_dot_product_attention(q, k.mT, v, scale=0.5),
+    ),
+    Case(
+        "attention-tiles-masked",  # 64 queries, and 6 more
+        lambda q, k, v: attention(q, k, v, [relax.const(ALLOWED, "float64")], 0.5),
+        ((2, 70, 4), (2, 4, 5), (2, 5, 6)),
+        torch=lambda q, k, v: F.scaled_dot_product_attention(
+            q, k.mT, v, torch.tensor(ALLOWED), scale=0.5
+        ),
     ),
 ]
 
