@@ -32,8 +32,8 @@ class TensorForm:
             ignore=tensor.ignore,
         )
 
-    def checked(self, value: np.ndarray) -> np.ndarray:
-        """Return any number of samples in the dtype of the form.
+    def checked(self, value: np.ndarray, first: int = 0) -> np.ndarray:
+        """Return any number of samples in the dtype of the form; ``first`` numbers the first.
 
         Raises:
             BatchError: the shape of a sample, the dtype or a value does not fit.
@@ -45,8 +45,21 @@ class TensorForm:
                 f"{self.name!r} has shape {value.shape}; the artifact takes ({expected})"
             )
         value = self._cast(value)
-        self._check_range(value)
+        self._check_range(value, first)
+        self._check_numbers(value, first)
         return value
+
+    def _check_numbers(self, value: np.ndarray, first: int) -> None:
+        """Refuse what is no number; infinity is left, for masks are made of it."""
+        if value.dtype.kind == "f" and np.isnan(np.min(value, initial=0)):
+            raise BatchError(
+                f"{self._place(np.isnan(value), first)} is nan; take that sample out, or repair it"
+            )
+
+    def _place(self, wrong: np.ndarray, first: int) -> str:
+        """Name the first element that is wrong."""
+        sample, *at = (int(i) for i in np.argwhere(wrong)[0])
+        return f"{self.name}[{', '.join(map(str, (first + sample, *at)))}]"
 
     def _cast(self, value: np.ndarray) -> np.ndarray:
         wanted = np.dtype("uint16" if self.dtype == "bfloat16" else self.dtype)
@@ -62,20 +75,19 @@ class TensorForm:
             f"(convert with .astype({self.dtype!r}))"
         )
 
-    def _check_range(self, value: np.ndarray) -> None:
+    def _check_range(self, value: np.ndarray, first: int) -> None:
         if self.limit is None:
             return
         wrong = (value < 0) | (value >= self.limit)
         if self.ignore is not None:
             wrong &= value != self.ignore
         if wrong.any():
-            at = tuple(int(i) for i in np.argwhere(wrong)[0])
             exempt = "" if self.ignore is None else f", or {self.ignore} to ignore"
             head = ""
             if self.name == "labels" and value.max() >= self.limit:
                 head = f"; for more classes compile with a new head, --head {value.max() + 1}"
             raise BatchError(
-                f"{self.name}[{', '.join(map(str, at))}] is {value[at]}; "
+                f"{self._place(wrong, first)} is {value[wrong][0]}; "
                 f"valid are 0 to {self.limit - 1}{exempt}{head}"
             )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pock_tvm.cli.options import column_options, json_option
+from pock_tvm.cli.options import column_options, head_option, json_option
 from pock_tvm.cli.output import print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--shape", "shapes", multiple=True, metavar="NAME=8,128", help="As in `pock compile`."
 )
+@head_option
 @click.option("--output-name", help="As in `pock compile`.")
 @click.option("--update", default="full", show_default=True, help="As in `pock compile`.")
 @click.option("--optimizer", default="sgd", show_default=True, help="As in `pock compile`.")
@@ -96,6 +97,7 @@ def check(
     batch: int,
     shapes: Sequence[str] = (),
     output_name: str | None = None,
+    head: int | None = None,
     data: Path | None,
     columns: "Columns | None" = None,
     loss: str = "cross_entropy",
@@ -110,16 +112,20 @@ def check(
     if data is not None:
         check_readable(data)
     from pock_tvm.checking import check_model
+    from pock_tvm.compilation.new_head import with_new_head
     from pock_tvm.compilation.sample_form import sample_form
     from pock_tvm.frontend import load_model
     from pock_tvm.frontend.shapes import parse_shapes
 
     progress("import", 0, 1)
     imported = load_model(model, batch, shapes=parse_shapes(shapes), output=output_name)
+    if head:
+        imported = with_new_head(imported, head)
     samples = (
         None if data is None else read_for_model(data, sample_form(imported, described), columns)
     )
-    autograd = _autograd(model, output_name)
+    # PyTorch's module has the old head
+    autograd = None if head else _autograd(model, output_name)
     return check_model(
         imported, loss=loss, samples=samples, autograd=autograd, progress=progress, **options
     )

@@ -10,7 +10,7 @@ import click
 
 from pock_tvm.cli.compile_key import compile_key
 from pock_tvm.cli.memory import memory_of, memory_rows
-from pock_tvm.cli.options import BYTES, json_option
+from pock_tvm.cli.options import BYTES, head_option, json_option
 from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
 from pock_tvm.clipping import CLIPPINGS, make_clipping
@@ -52,6 +52,7 @@ T = TypeVar("T")
     metavar="NAME=8,128",
     help="For files: the shape of an input whose axes have no fixed length; may be repeated.",
 )
+@head_option
 @click.option("--output-name", help="The logits among several outputs, by name or position.")
 @click.option(
     "--update",
@@ -287,6 +288,7 @@ def compile_reference(
     batch: int,
     shapes: Sequence[str],
     output_name: str | None,
+    head: int | None = None,
     update: str,
     optimizer: str,
     loss: str,
@@ -315,6 +317,7 @@ def compile_reference(
     clipping = make_clipping(clip) if clip else None
 
     # TVM and PyTorch take seconds to import: only here, and after what needs neither.
+    from pock_tvm.compilation.new_head import with_new_head
     from pock_tvm.compile import compile
     from pock_tvm.targets import get_target
 
@@ -324,6 +327,8 @@ def compile_reference(
     from pock_tvm.frontend.shapes import parse_shapes
 
     imported = load_model(model, batch, shapes=parse_shapes(shapes), output=output_name)
+    if head:
+        imported = with_new_head(imported, head)
     return compile(
         imported,
         output,

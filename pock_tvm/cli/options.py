@@ -97,6 +97,13 @@ trained_option: Decorator = click.option(
     "--checkpoint", type=_FILE, help="Use the weights of this checkpoint, not the initial ones."
 )
 
+head_option: Decorator = click.option(
+    "--head",
+    type=click.IntRange(2),
+    metavar="CLASSES",
+    help="Give the model a new head of so many classes, drawn at random, to be learned.",
+)
+
 json_option: Decorator = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pock_tvm.cli.options import data_option, json_option
+from pock_tvm.cli.options import data_option, head_option, json_option
 from pock_tvm.cli.output import format_bytes, print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--shape", "shapes", multiple=True, metavar="NAME=8,128", help="As for `pock compile`."
 )
+@head_option
 @click.option("--output-name", help="As for `pock compile`.")
 @click.option("--target", default="host", show_default=True, help="See `pock targets`.")
 @click.option("--optimizer", default="adamw", show_default=True, help="As for `pock compile`.")
@@ -100,6 +101,7 @@ def search_reference(
     batch: int,
     shapes: Sequence[str],
     output_name: str | None,
+    head: int | None = None,
     lr: float,
     workers: int | None,
     ray: str | None,
@@ -122,11 +124,14 @@ def search_reference(
     loss = make_loss(chosen.loss)
     check_readable(data)
     progress("import", 0, 1)
+    from pock_tvm.compilation.new_head import with_new_head
     from pock_tvm.compilation.sample_form import sample_form
     from pock_tvm.frontend import load_model
     from pock_tvm.frontend.shapes import parse_shapes
 
     imported = load_model(model, batch, shapes=parse_shapes(shapes), output=output_name)
+    if head:
+        imported = with_new_head(imported, head)
     progress("read", 0, 1)
     arrays = read_for_model(data, sample_form(imported, loss), columns)
     if LABELS not in arrays:

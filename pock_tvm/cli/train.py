@@ -115,10 +115,19 @@ def train(
     **options: Any,
 ) -> dict[str, Any]:
     """Train on a data file; on an interrupt finish the step, write the checkpoint, then stop."""
+    from pock_tvm.artifact.sample_form import SampleForm
     from pock_tvm.cli.samples import read_samples
+    from pock_tvm.samples.check_training import check_training
 
     progress("read", 0, 1)
     inputs, labels = read_samples(data, trainer.description, columns)
+    check_training(
+        str(data),
+        SampleForm.of(trainer.description),
+        len(next(iter(inputs.values()))),
+        labels,
+        trainer.samples_per_step,
+    )
     started = time.perf_counter()
     with _interrupt_flag() as interrupted:
 

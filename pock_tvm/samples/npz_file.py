@@ -40,6 +40,8 @@ def npz_source(path: Path) -> Source:
             empty = {name: np.empty((rows.shape or (1,))[:1]) for name, rows in found.items()}
     if not found:
         raise BatchError(f"{path} holds no arrays")
+    if any(not len(array) for array in empty.values()):
+        raise BatchError(f"{path} holds no samples")
     return Source(str(path), check_count(empty), lambda most: _pieces(path, most))
 
 

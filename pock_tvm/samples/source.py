@@ -39,6 +39,7 @@ class Source:
             BatchError: an input or the labels are missing, or a value does not fit.
         """
         tensors = {tensor.name: tensor for tensor in form.inputs}
+        first = 0
         for piece in self.pieces(rows):
             labels = piece.pop(LABELS, None)
             if set(piece) != set(tensors):
@@ -46,14 +47,15 @@ class Source:
                     f"{self.where} holds the inputs {sorted(piece)}; "
                     f"the model takes {list(tensors)}"
                 )
-            found = {name: tensors[name].checked(piece[name]) for name in tensors}
+            found = {name: tensors[name].checked(piece[name], first) for name in tensors}
             if labelled and form.label is not None:
                 if labels is None:
                     raise BatchError(
                         f"{self.where} holds no array {LABELS!r}, only {sorted(piece)}"
                     )
-                found[LABELS] = form.label.checked(labels)
+                found[LABELS] = form.label.checked(labels, first)
             yield found
+            first += len(next(iter(found.values())))
 
     def whole(self, form: SampleForm, *, labelled: bool) -> Arrays:
         """Return all samples at once."""

@@ -1,7 +1,9 @@
 import importlib
 import json
 
+import numpy as np
 import pytest
+import small_net
 
 from pock_tvm import Trainer, load_artifact
 from pock_tvm.cli import compile as verb
@@ -167,3 +169,14 @@ def test_the_report_is_plain_json(pock, tmp_path):
     )
     assert json.loads(json.dumps(report)) == report
     assert verb.compile_command.name == "compile"
+
+
+def test_a_new_head(pock, small_samples, tmp_path):
+    words = ("--batch", small_net.BATCH, "--head", 7, "--update", "head")
+    pock("compile", "small_net:build", "-o", tmp_path / "net", *words)
+    pixels, labels = small_samples
+    np.savez(tmp_path / "d.npz", pixels=pixels, labels=labels + 2)
+    found = pock("evaluate", tmp_path / "net", "--data", tmp_path / "d.npz", "--json")
+    assert found["samples"] == 22
+    checked = pock("check", "small_net:build", "--head", 7, "--update", "head", "--json")
+    assert checked["loss"] > 0

@@ -24,6 +24,12 @@ def _saved(path, **arrays):
     return path
 
 
+def _with_gap(pixels):
+    pixels = pixels.copy()
+    pixels[1, 0, 2, 3] = np.nan
+    return pixels
+
+
 def test_json(pock, small_artifact, small_data, tmp_path):
     result = pock(
         *("train", small_artifact.directory, "--data", small_data, "--lr", 0.1, "--epochs", 8),
@@ -88,6 +94,29 @@ def test_a_function_and_a_schedule_are_too_much(small_artifact, small_samples):
 def test_a_wrong_schedule_is_refused_before_anything_is_read(refused, small_artifact, tmp_path):
     words = ("train", small_artifact.directory, "--data", tmp_path / "none.npz", "--lr", 0.1)
     assert "unknown schedule 'cosin'" in refused(*words, "--schedule", "cosin")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x, y: (x[:3], y[:3]), "holds 3 samples, fewer than the 4 of a step"),
+        (lambda x, y: (x, y * 0 + 2), "is 2: there is nothing to tell apart"),
+        (lambda x, y: (x, y * 0 - 100), "is -100, which the loss ignores"),
+        (lambda x, y: (x, y + 2), "for more classes compile with a new head, --head 7"),
+        (lambda x, y: (_with_gap(x), y), "pixels[1, 0, 2, 3] is nan"),
+        (lambda x, y: (x[:, :, 1:], y), "the artifact takes (samples, 1, 8, 8)"),
+        (lambda x, y: (x[:0], y[:0]), "holds no samples"),
+    ],
+)
+def test_data_that_teach_nothing_are_refused_before_anything_is_written(
+    refused, small_artifact, small_samples, tmp_path, change, said
+):
+    pixels, labels = change(*small_samples)
+    data = _saved(tmp_path / "d.npz", pixels=pixels.astype("float32"), labels=labels)
+    words = ("--lr", 0.1, "--checkpoint", tmp_path / "c")
+    error = refused("train", small_artifact.directory, "--data", data, *words)
+    assert said in error
+    assert not (tmp_path / "c").exists()
 
 
 def test_pockdata_equals_npz(pock, small_artifact, small_data, small_samples, tmp_path):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pock_tvm.artifact.sample_form import SampleForm, TensorForm
 from pock_tvm.errors import BatchError
 from pock_tvm.samples.npz_file import npz_source, read_npz_arrays
 
@@ -56,3 +57,18 @@ def test_what_cannot_be_cut_into_samples_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([{}]))
     with pytest.raises(BatchError, match="of plain arrays"):
         npz_source(tmp_path / "a.npz")
+
+
+def test_a_bad_value_is_named_by_its_place_in_the_file(tmp_path):
+    x = np.zeros((9, 2), np.float32)
+    x[7, 1] = np.nan
+    np.savez(tmp_path / "a.npz", x=x, labels=np.array([0] * 8 + [4]))
+    inputs = (TensorForm(name="x", dtype="float32", shape=(2,)),)
+    label = TensorForm(name="labels", dtype="int32", shape=(), limit=3)
+    form = SampleForm(inputs=inputs, label=label, batch=2)
+    with pytest.raises(BatchError, match=r"x\[7, 1\] is nan; take that sample out"):
+        list(npz_source(tmp_path / "a.npz").checked(form, 4, labelled=True))
+    x[7, 1] = np.inf
+    np.savez(tmp_path / "a.npz", x=x, labels=np.array([0] * 8 + [4]))
+    with pytest.raises(BatchError, match=r"labels\[8\] is 4; valid are 0 to 2; .* --head 5"):
+        list(npz_source(tmp_path / "a.npz").checked(form, 4, labelled=True))
