@@ -1,13 +1,13 @@
 """``pock compile``: from a trained model to an artifact that learns."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pock_tvm.cli.choose import choose
 from pock_tvm.cli.compile_key import compile_key
 from pock_tvm.cli.memory import memory_of, memory_rows
 from pock_tvm.cli.options import BYTES, head_option, json_option
@@ -15,7 +15,6 @@ from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_
 from pock_tvm.cli.progress import ProgressLine
 from pock_tvm.clipping import CLIPPINGS, make_clipping
 from pock_tvm.losses import LOSSES, make_loss
-from pock_tvm.named_options import split_reference
 from pock_tvm.optimizers import OPTIMIZERS, make_optimizer
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from pock_tvm.compile import CompiledModel
     from pock_tvm.relay_passes.decompose_batch_norm import Statistics
     from pock_tvm.relay_passes.fuse_attention import Attention
-
-T = TypeVar("T")
 
 
 @click.command("compile")
@@ -309,11 +306,11 @@ def compile_reference(
     """Import the model that a reference names and compile it; names are checked first."""
     beta1, beta2 = optimizer_options.pop("betas") or (None, None)
     optimizer_options.update(beta1=beta1, beta2=beta2)
-    chosen_optimizer = _chosen(
+    chosen_optimizer = choose(
         "--optimizer", optimizer, OPTIMIZERS, make_optimizer, optimizer_options
     )
     loss_options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index}
-    chosen_loss = _chosen("--loss", loss, LOSSES, make_loss, loss_options)
+    chosen_loss = choose("--loss", loss, LOSSES, make_loss, loss_options)
     clipping = make_clipping(clip) if clip else None
 
     # TVM and PyTorch take seconds to import: only here, and after what needs neither.
@@ -370,30 +367,6 @@ def _attention_row(report: Mapping[str, Any], asked: str) -> dict[str, str]:
         return {}
     left = f"; {rest} not of its form, with all scores kept" if rest else ""
     return {"attention": f"in tiles at {tiled} of {tiled + rest} places{left}"}
-
-
-def _chosen(
-    option: str,
-    reference: str,
-    known: Mapping[str, type],
-    make: Callable[..., T],
-    given: Mapping[str, Any],
-) -> T:
-    """Build what NAME:OPTION=VALUE names with the flags that were given; refuse others' flags."""
-    name, _ = split_reference(reference)
-    chosen = {key: value for key, value in given.items() if value is not None}
-    accepted = [field.name for field in fields(known[name])] if name in known else list(chosen)
-    for key in chosen:
-        if key not in accepted:
-            raise click.UsageError(
-                f"{_flag(key)} is not for {option} {name}, "
-                f"which takes {', '.join(accepted) or 'no options'}"
-            )
-    return make(reference, **chosen)
-
-
-def _flag(name: str) -> str:
-    return "--betas" if name in ("beta1", "beta2") else f"--{name.replace('_', '-')}"
 
 
 def _clipping_line(report: Mapping[str, Any]) -> str:
