@@ -3,8 +3,9 @@
 import hashlib
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from pock_tvm.artifact.batch import (
 )
 from pock_tvm.artifact.c_tables import record_bytes, record_layout
 from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
-from pock_tvm.errors import ArtifactError
+from pock_tvm.errors import ArtifactError, BatchError
 
 _MAGIC, _VERSION = b"POCKDATA", 1
 _HEAD = struct.Struct("<8sIIQQ")
@@ -51,23 +52,74 @@ def write_dataset(
         given[label.name] = np.zeros(zeros, label.dtype) if labels is None else labels
     samples = {tensor.name: stored_samples(tensor, given[tensor.name]) for tensor in tensors}
     count = check_count(samples)
-    head = _HEAD.pack(_MAGIC, _VERSION, record_layout(tensors), count, record_bytes(tensors))
-    digest = hashlib.sha256(head)
-    fresh = Path(f"{os.fspath(path)}.partial")
+    rows = rows_of_a_piece(description)
+    pieces = (
+        {name: array[start : start + rows] for name, array in samples.items()}
+        for start in range(0, count, rows)
+    )
+    return _write(path, tensors, pieces)
+
+
+def write_pieces(
+    path: str | os.PathLike[str],
+    description: ArtifactDescription,
+    pieces: Iterable[Mapping[str, np.ndarray]],
+    written: Callable[[int], None] = lambda count: None,
+) -> int:
+    """Pack samples that come piece by piece, in the model's own layouts; return how many.
+
+    Args:
+        path: of the file; what stood there stays until all is well.
+        description: of the artifact that will read it.
+        pieces: arrays by the names of inputs and labels; without labels, these are zeros.
+        written: called with the count so far.
+
+    Raises:
+        BatchError: a name, shape, dtype or value does not fit the model, or there are no samples.
+        ArtifactError: the file cannot be written.
+    """
+    tensors, label = description.sample_tensors, label_tensor(description)
+
+    def stored() -> Iterator[dict[str, np.ndarray]]:
+        done = 0
+        for piece in pieces:
+            given = dict(piece)
+            count = check_count(given)
+            if label is not None and label.name not in given:
+                given[label.name] = np.zeros((count, *label.shape[1:]), label.dtype)
+            yield {tensor.name: stored_samples(tensor, given[tensor.name]) for tensor in tensors}
+            done += count
+            written(done)
+
+    return _write(path, tensors, stored())
+
+
+def rows_of_a_piece(description: ArtifactDescription) -> int:
+    """Return how many samples are worked on at a time."""
+    return max(1, min(1024, _CHUNK_BYTES // record_bytes(description.sample_tensors)))
+
+
+def _write(
+    path: str | os.PathLike[str],
+    tensors: tuple[TensorSpec, ...],
+    pieces: Iterable[Mapping[str, np.ndarray]],
+) -> int:
+    """Write to a new file, then rename it."""
+    fresh, count = Path(f"{os.fspath(path)}.partial"), 0
     try:
-        with fresh.open("wb") as file:
+        with fresh.open("w+b") as file:
             file.write(bytes(_HEADER_BYTES))
-            rows = max(1, _CHUNK_BYTES // record_bytes(tensors))
-            for start in range(0, count, rows):
-                piece = _records(tensors, samples, start, min(start + rows, count))
-                digest.update(piece)
-                file.write(piece)
-            file.seek(0)
-            file.write(head + digest.digest())
+            for piece in pieces:
+                file.write(_records(tensors, piece))
+                count += check_count(piece)
+            _write_head(file, tensors, count)
         fresh.replace(path)
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise ArtifactError(f"cannot write {os.fspath(path)}: {error.strerror}") from None
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
     return count
 
 
@@ -117,13 +169,23 @@ def read_dataset(
     return samples
 
 
-def _records(
-    tensors: tuple[TensorSpec, ...], samples: Mapping[str, np.ndarray], start: int, stop: int
-) -> bytes:
+def _write_head(file: BinaryIO, tensors: tuple[TensorSpec, ...], count: int) -> None:
+    """Fill in the header; its hash starts with the count, so the records are read once more."""
+    if not count:
+        raise BatchError("there are no samples to pack")
+    size = record_bytes(tensors)
+    head = _HEAD.pack(_MAGIC, _VERSION, record_layout(tensors), count, size)
+    digest = hashlib.sha256(head)
+    file.seek(_HEADER_BYTES)
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    file.seek(0)
+    file.write(head + digest.digest())
+
+
+def _records(tensors: tuple[TensorSpec, ...], samples: Mapping[str, np.ndarray]) -> bytes:
     parts = [
-        np.ascontiguousarray(samples[tensor.name][start:stop])
-        .reshape(stop - start, -1)
-        .view(np.uint8)
-        for tensor in tensors
+        np.ascontiguousarray(samples[t.name]).reshape(len(samples[t.name]), -1).view(np.uint8)
+        for t in tensors
     ]
     return np.concatenate(parts, axis=1).tobytes()

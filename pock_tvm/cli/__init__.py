@@ -16,6 +16,7 @@ from pock_tvm.cli.deploy import deploy_command
 from pock_tvm.cli.evaluate import evaluate_command
 from pock_tvm.cli.export import export_command
 from pock_tvm.cli.inspect import inspect_command
+from pock_tvm.cli.pack import pack_command
 from pock_tvm.cli.predict import predict_command
 from pock_tvm.cli.profile import profile_command
 from pock_tvm.cli.run_remote import run_remote_command
@@ -90,6 +91,7 @@ for _command in (
     train_command,
     evaluate_command,
     predict_command,
+    pack_command,
     export_command,
     apply_delta_command,
     inspect_command,

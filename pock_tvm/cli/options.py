@@ -45,7 +45,8 @@ def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(path_type=Path),
         required=True,
         help="Samples: an .npz with one array per model input and `labels`; a .csv, .tsv or .jsonl "
-        "file; a folder of pictures, one folder per class; or a packed file (`pock pack`).",
+        "file; a folder of pictures, one folder per class; what `datasets` saved to disk; or a "
+        "packed file (`pock pack`).",
     )
     return required(column_options(command))
 
@@ -60,11 +61,16 @@ def column_options(command: Callable[..., Any]) -> Callable[..., Any]:
         text_columns: tuple[str, ...],
         label_column: str | None,
         label_names: str | None,
+        split: str | None,
         **rest: Any,
     ) -> Any:
         names = tuple(name.strip() for name in label_names.split(",")) if label_names else ()
         columns = Columns(
-            tokenizer=tokenizer, text=text_columns, label=label_column, label_names=names
+            tokenizer=tokenizer,
+            text=text_columns,
+            label=label_column,
+            label_names=names,
+            split=split,
         )
         return command(columns=columns, **rest)
 
@@ -83,6 +89,7 @@ def column_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Labels that are words, in the order of the model's outputs. Default: by alphabet,"
             " where the data holds as many as the model has outputs.",
         ),
+        click.option("--split", help="Of a data set that has several."),
     )
     for option in reversed(options):
         with_columns = option(with_columns)

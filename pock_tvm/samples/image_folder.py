@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from pock_tvm.artifact.sample_form import SampleForm, TensorForm
 from pock_tvm.errors import BatchError
 from pock_tvm.samples.image_processor import ImageProcessor
 from pock_tvm.samples.source import LABELS, Arrays, Source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"})
 
@@ -50,7 +54,7 @@ def image_folder_source(folder: Path, form: SampleForm, *, labelled: bool) -> So
                 piece[LABELS] = np.array(labels[some], np.int64)
             yield piece
 
-    return Source(str(folder), len(paths), pieces)
+    return Source(str(folder), len(paths), pieces, tuple(place.name for place in classes))
 
 
 def picture_tensor(form: SampleForm) -> TensorForm:
@@ -83,15 +87,28 @@ def _check_classes(folder: Path, form: SampleForm, count: int) -> None:
 
 def _picture(path: Path, processor: ImageProcessor, shape: tuple[int, ...]) -> np.ndarray:
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ImportError:
         raise BatchError("pictures need Pillow: pip install 'pock-tvm[pictures]'") from None
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB" if shape[0] == 3 else "L")
+            return pixels_of(str(path), image, processor, shape)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BatchError(f"cannot read the picture {path}: {error}") from None
+
+
+def pixels_of(
+    where: str, image: "Image", processor: ImageProcessor, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return a picture's values as the model takes them, turned as its EXIF says.
+
+    Raises:
+        BatchError: the processor makes another size of it.
+    """
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image).convert("RGB" if shape[0] == 3 else "L")
     try:
         return processor.pixels(upright, shape)
     except BatchError as error:
-        raise BatchError(f"{path}: {error}") from None
+        raise BatchError(f"{where}: {error}") from None

@@ -18,9 +18,9 @@ class LabelValues:
         self._check_names()
 
     @property
-    def named(self) -> bool:
-        """Whether labels are looked up among names."""
-        return bool(self._names)
+    def names(self) -> tuple[str, ...]:
+        """Of the classes, where labels are looked up among names."""
+        return tuple(self._names)
 
     def survey(self, values: Iterable[Any]) -> int:
         """Look at all labels; where they are words, learn their names. Return how many there are.

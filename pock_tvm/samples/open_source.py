@@ -7,15 +7,16 @@ from pock_tvm.errors import BatchError
 from pock_tvm.samples.columns import Columns
 from pock_tvm.samples.image_folder import image_folder_source
 from pock_tvm.samples.npz_file import npz_source
+from pock_tvm.samples.saved_dataset import is_saved_dataset, saved_dataset
 from pock_tvm.samples.source import Source
-from pock_tvm.samples.table import table_source
+from pock_tvm.samples.table import Table, table_source
 from pock_tvm.samples.table_file import SUFFIXES, read_rows
 
 
 def open_source(
     path: Path, form: SampleForm, columns: Columns | None = None, *, labelled: bool = True
 ) -> Source:
-    """Open a CSV, TSV or JSONL file, a folder of pictures, or an ``.npz``.
+    """Open a table, a data set of ``datasets``, a folder of pictures, or an ``.npz``.
 
     Args:
         path: of the file or folder.
@@ -28,11 +29,18 @@ def open_source(
     """
     columns = columns or Columns()
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
-        return table_source(str(path), lambda: read_rows(path), form, columns, labelled=labelled)
+        return table_source(
+            Table(str(path), lambda: read_rows(path), folder=path.parent),
+            form,
+            columns,
+            labelled=labelled,
+        )
+    if is_saved_dataset(path):
+        return table_source(saved_dataset(path, columns.split), form, columns, labelled=labelled)
     if columns != Columns():
         raise BatchError(
             f"{path} is no table: --tokenizer, --text-column, --label-column and --label-names are "
-            "for .csv, .tsv and .jsonl"
+            "for .csv, .tsv, .jsonl and saved data sets"
         )
     if path.is_dir():
         return image_folder_source(path, form, labelled=labelled)

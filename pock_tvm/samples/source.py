@@ -26,6 +26,8 @@ class Source:
     """Samples, None where only reading tells."""
     pieces: Callable[[int], Iterator[Arrays]]
     """Called with the most samples that a piece may have; each call starts anew."""
+    classes: tuple[str, ...] = ()
+    """The names of the classes by number, where the source has names."""
 
     def checked(self, form: SampleForm, rows: int, *, labelled: bool) -> Iterator[Arrays]:
         """Yield pieces that fit the model, in its dtypes.

@@ -1,7 +1,9 @@
 """A table as a model's samples: text through a tokenizer, other columns by the inputs' names."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,26 +12,35 @@ from pock_tvm.artifact.sample_form import SampleForm, TensorForm
 from pock_tvm.errors import BatchError
 from pock_tvm.samples.columns import TEXT_COLUMNS, Columns
 from pock_tvm.samples.label_values import LabelValues
+from pock_tvm.samples.picture_column import PictureColumn
 from pock_tvm.samples.source import LABELS, Arrays, Source
 from pock_tvm.samples.table_file import Row
 from pock_tvm.samples.text_tokens import TextTokens, takes_tokens
 
 
-def table_source(
-    where: str,
-    rows: Callable[[], Iterable[Row]],
-    form: SampleForm,
-    columns: Columns,
-    *,
-    labelled: bool,
-) -> Source:
+@dataclass(frozen=True)
+class Table:
+    """Rows from anywhere."""
+
+    where: str
+    """For messages."""
+    rows: Callable[[], Iterable[Row]]
+    """Starts at the first row with each call."""
+    count: int | None = None
+    """Of the rows, None where only reading tells."""
+    column: Callable[[str], Iterable[Any]] | None = None
+    """The values of one column, where that is cheaper than all rows."""
+    folder: Path = Path()
+    """Where a ``preprocessor_config.json`` may stand, for pictures in a column."""
+
+
+def table_source(table: Table, form: SampleForm, columns: Columns, *, labelled: bool) -> Source:
     """Return the samples of a table.
 
-    It is gone through once before anything is made of it: to count, and to know the labels.
+    Its labels are gone through once before anything is made of it: to know them, and to count.
 
     Args:
-        where: for messages.
-        rows: starts at the first row with each call.
+        table: the rows.
         form: of the model.
         columns: what the user says about them.
         labelled: whether labels are wanted.
@@ -37,6 +48,7 @@ def table_source(
     Raises:
         BatchError: a column is missing, or the labels do not fit the model's head.
     """
+    where, rows = table.where, table.rows
     first = next(iter(rows()), None)
     if first is None:
         raise BatchError(f"{where} holds no samples")
@@ -54,9 +66,12 @@ def table_source(
     if wanted and label is not None:
         assert form.label is not None
         values = LabelValues(where, form.label, columns.label_names)
-        count = values.survey(row.get(label) for _, row in rows())
+        name = label
+        found = table.column(label) if table.column else (row.get(name) for _, row in rows())
+        count = values.survey(found)
     else:
-        count = sum(1 for _ in rows())
+        count = table.count if table.count is not None else sum(1 for _ in rows())
+    pictures = None if tokens else PictureColumn.among(present, form, table.folder)
 
     def pieces(most: int) -> Iterator[Arrays]:
         stream = iter(rows())
@@ -64,6 +79,8 @@ def table_source(
             places = [place for place, _ in chunk]
             if tokens:
                 arrays = tokens.arrays(_texts(chunk, texts))
+            elif pictures:
+                arrays = pictures.arrays(chunk)
             else:
                 arrays = {t.name: _column(chunk, t) for t in form.inputs}
             if values is not None:
@@ -71,7 +88,7 @@ def table_source(
                 arrays[LABELS] = values.array([row.get(label) for _, row in chunk], places)
             yield arrays
 
-    return Source(where, count, pieces)
+    return Source(where, count, pieces, values.names if values else ())
 
 
 def _tokens(
@@ -80,7 +97,7 @@ def _tokens(
     """Return the tokenizer, None where the columns are the model's inputs themselves."""
     names = [tensor.name for tensor in form.inputs]
     if columns.tokenizer is None:
-        if set(names) <= set(present):
+        if set(names) <= set(present) or PictureColumn.among(present, form) is not None:
             return None
         if takes_tokens(form):
             raise BatchError(
