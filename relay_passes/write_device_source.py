@@ -6,11 +6,12 @@ An OpenCL kernel gets, for each tensor, the buffer of its region and where in it
     __kernel void k(__global uchar *x_region, ulong x_start) {
       __global float *restrict x = (__global float *)(x_region + x_start); …
 
-A buffer inside a buffer, OpenCL's own way, has to start at a multiple of up to 512 bytes.
+A buffer inside a buffer, OpenCL's own way, has to start at a multiple of up to 512 bytes. CUDA's
+kernels take addresses as they are; of their source, what stands before them is written once.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tvm
@@ -88,7 +89,7 @@ def write_device_kernel(
         groups, threads = launch_size(mod[symbol])
         source = tvm.get_global_func(f"target.build.{target.kind.name}")(mod, target)
         arguments = tuple(_argument(p, kernel, places) for p in launch.params)
-        text = _with_regions(str(source.inspect_source()), symbol)
+        text = _FORMS[target.kind.name](str(source.inspect_source()), symbol)
         written.append(DeviceLaunch(symbol, text, arguments, groups, threads))
     return DeviceKernel(tuple(written), end)
 
@@ -118,3 +119,30 @@ def _with_regions(source: str, symbol: str) -> str:
     start = f"__kernel void {symbol}({', '.join(parameters)}) {{\n{''.join(pointers)}"
     before = re.sub(rf"__kernel void {symbol}\([^)]*\);\n", "", source[: found.start()])
     return before + start + source[found.end() :]
+
+
+CUDA_TYPES = """typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef short int16_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+typedef unsigned char uchar;
+typedef unsigned short ushort;
+typedef unsigned int uint;
+"""
+"""What stands before CUDA kernels; TVM's own includes files that may be missing."""
+
+
+def _definition(source: str, symbol: str) -> str:
+    """Return a CUDA kernel without its declaration and without the preamble."""
+    head = re.compile(rf'^extern "C" __global__ void [^\n]*\b{symbol}\([^)]*\) {{\n', re.MULTILINE)
+    found = head.search(source)
+    assert found, f"no kernel {symbol} in its source"
+    return source[found.start() :]
+
+
+_FORMS: dict[str, Callable[[str, str], str]] = {"cuda": _definition, "opencl": _with_regions}
+"""What is made of the source that TVM writes, by kind of target."""

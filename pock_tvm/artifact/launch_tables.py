@@ -30,8 +30,19 @@ class EntryLaunches:
     launches: tuple[tuple[str, tuple[Place, ...]], ...]
 
 
-def launch_tables(kernels: Sequence["DeviceLaunch"], entries: Iterable[EntryLaunches]) -> str:
-    """Return the text of ``pock_kernels.c``."""
+@dataclass(frozen=True)
+class Image:
+    """Kernels that were assembled when the model was compiled."""
+
+    content: bytes
+    architecture: int
+    """87 for ``sm_87``."""
+
+
+def launch_tables(
+    kernels: Sequence["DeviceLaunch"], entries: Iterable[EntryLaunches], image: Image | None = None
+) -> str:
+    """Return the text of ``pock_kernels.c``, which holds the sources where there is no image."""
     rows = {kernel.symbol: row for row, kernel in enumerate(kernels)}
     first: dict[tuple[Place, ...], int] = {}
     places: list[Place] = []
@@ -49,9 +60,7 @@ def launch_tables(kernels: Sequence["DeviceLaunch"], entries: Iterable[EntryLaun
 #include "pock_internal.h"
 #include "pock_launch.h"
 
-const char *const pock_sources[] = {{
-{lines(_text(kernel.source) for kernel in kernels)}
-}};
+{_sources(kernels) if image is None else _image(image)}
 
 const pock_device_kernel pock_kernels[] = {{
 {lines(_row(kernel) for kernel in kernels)}
@@ -64,6 +73,22 @@ const pock_argument pock_arguments[] = {{
 }};
 
 {lines(functions)}"""
+
+
+def _sources(kernels: Sequence["DeviceLaunch"]) -> str:
+    texts = "\n".join(_text(kernel.source) for kernel in kernels)
+    return f"const char *const pock_sources[] = {{\n{texts}\n}};"
+
+
+def _image(image: Image) -> str:
+    size = 24  # of a line
+    rows = (image.content[at : at + size] for at in range(0, len(image.content), size))
+    numbers = "\n".join(f"    {', '.join(map(str, row))}," for row in rows)
+    return (
+        f"const int pock_architecture = {image.architecture};\n\n"
+        "__attribute__((aligned(64)))\n"
+        f"const unsigned char pock_image[] = {{\n{numbers}\n}};"
+    )
 
 
 def _text(source: str) -> str:

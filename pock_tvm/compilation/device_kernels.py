@@ -4,11 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tvm import tirx
 
-from pock_tvm.artifact.launch_tables import EntryLaunches, Place, launch_tables
+from pock_tvm.artifact.launch_tables import EntryLaunches, Image, Place, launch_tables
+from pock_tvm.compilation.nvrtc import assemble
 from pock_tvm.relay_passes.build_object import BuiltObjects, kernels_called_in_place
 from pock_tvm.relay_passes.emit_entry_point import entry_symbol
 from pock_tvm.relay_passes.step import KernelCall, Step
-from pock_tvm.relay_passes.write_device_source import DeviceKernel, write_device_kernel
+from pock_tvm.relay_passes.write_device_source import (
+    CUDA_TYPES,
+    DeviceKernel,
+    DeviceLaunch,
+    write_device_kernel,
+)
 from pock_tvm.schedules import schedule_launches
 from pock_tvm.targets import TargetSpec
 
@@ -33,6 +39,7 @@ def write_device_kernels(
     """
     assert spec.device is not None
     target = spec.device.build()
+    is_cuda = target.kind.name == "cuda"
     in_place = kernels_called_in_place(steps, offsets)
     written: dict[str, DeviceKernel] = {}
     for name, kernel in kernels.items():
@@ -43,12 +50,18 @@ def write_device_kernels(
         tell("build", len(written), len(kernels))
     entries = [_entry(step, offsets[step.name], arena_bytes, written) for step in steps]
     every = [launch for kernel in written.values() for launch in kernel.launches]
+    image = _image(every, str(spec.device.tvm_options["arch"])) if is_cuda else None
     return BuiltObjects(
         objects=(),
         workspace_bytes_per_thread=0,
-        sources={"pock_kernels.c": launch_tables(every, entries)},
+        sources={"pock_kernels.c": launch_tables(every, entries, image)},
         workspace_bytes=max((kernel.workspace_bytes for kernel in written.values()), default=0),
     )
+
+
+def _image(launches: Sequence[DeviceLaunch], architecture: str) -> Image:
+    source = CUDA_TYPES + "".join(launch.source for launch in launches)
+    return Image(assemble(source, architecture), int(architecture.removeprefix("sm_")))
 
 
 def _entry(
