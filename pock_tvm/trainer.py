@@ -23,12 +23,14 @@ from pock_tvm.artifact.description import (
     ArtifactDescription,
     TensorSpec,
 )
+from pock_tvm.artifact.draws import Draws
 from pock_tvm.artifact.export import export_weights, original_layout_of, stored_weights
 from pock_tvm.artifact.load import load_artifact
 from pock_tvm.artifact.session import Progress, Session
+from pock_tvm.augmentation import Augmentation
 from pock_tvm.errors import BatchError, DivergedError, UnknownNameError
 from pock_tvm.learning_rate import Rate, Schedule, rate_function
-from pock_tvm.sampling import samples_at
+from pock_tvm.sampling import run_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +165,7 @@ class Trainer:
         learning_rate: Rate,
         schedule: str | Schedule = "constant",
         seed: int = 0,
+        augment: str | Augmentation | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int | None = None,
         resume: bool = False,
@@ -182,6 +185,7 @@ class Trainer:
             schedule: how the rate follows from the peak, such as ``cosine:warmup=100``; see
                 ``pock_tvm.learning_rate``.
             seed: of the order, and of what dropout drops.
+            augment: ``crop=4,flip``: move pictures by up to 4 pixels, mirror half of them.
             checkpoint: file to write at the end, and every ``checkpoint_every`` steps.
             checkpoint_every: steps between checkpoints.
             resume: go on from ``checkpoint`` if it exists, or else from where this trainer stands.
@@ -193,10 +197,9 @@ class Trainer:
         Raises:
             DivergedError: a loss or weight is not finite; the last checkpoint is kept.
         """
-        samples = self._labelled(inputs, labels)
-        count = check_count(samples)
+        draws = Draws(self.description, self._labelled(inputs, labels), seed, augment)
         rate_of = rate_function(learning_rate, schedule)
-        total = _run_length(epochs, steps, count, self.samples_per_step)
+        total = run_length(epochs, steps, draws.count, self.samples_per_step)
         cursor = self._start_run(seed, checkpoint, resume=resume)
         done = cursor // self.samples_per_step
         if cursor % self.samples_per_step != self._session.waiting * self.batch:
@@ -207,9 +210,7 @@ class Trainer:
             rate = rate_of(step, total)
             end = (step + 1) * self.samples_per_step
             while cursor < end:
-                chosen = samples_at(seed, count, cursor, self.batch)
-                drawn = {name: array[chosen] for name, array in samples.items()}
-                loss = self._guarded(drawn, rate, checkpoint)
+                loss = self._guarded(draws.at(cursor), rate, checkpoint)
                 cursor += self.batch
                 self._advance(seed, cursor)
             self._history.append(StepRecord(step=step, loss=loss, learning_rate=rate))
@@ -389,12 +390,3 @@ def _valid(label: TensorSpec, labels: np.ndarray) -> int:
     if label.ignore is None:
         return labels.size
     return int(np.count_nonzero(labels != label.ignore))
-
-
-def _run_length(epochs: float | None, steps: int | None, count: int, batch: int) -> int:
-    if (epochs is None) == (steps is None):
-        raise BatchError("give fit either epochs or steps")
-    if steps is not None:
-        return steps
-    assert epochs is not None
-    return int(-(-epochs * count // batch))

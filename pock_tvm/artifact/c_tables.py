@@ -17,6 +17,7 @@ from pock_tvm.artifact.description import (
     ArtifactDescription,
     TensorSpec,
 )
+from pock_tvm.artifact.picture import picture_of
 from pock_tvm.artifact.safetensors_header import data_offset, file_start, header_json
 
 _NUMBER = "0" * 20
@@ -119,8 +120,18 @@ const pock_artifact_table pock_artifact = {{
     .sha256_at = {_field_offset(start, "sha256")},
     .record_bytes = {record_bytes(samples)},
     .record_layout = 0x{record_layout(samples):08x},
+    .picture = {_picture(description)},
 }};
 """
+
+
+def _picture(description: ArtifactDescription) -> str:
+    found = picture_of(description)
+    if found is None:
+        return "{0}"
+    row = _row_of(description, found.tensor.name)
+    height, width = found.extents
+    return f"{{{row}, {found.planes}, {height}, {width}, {found.pixel_bytes}}}"
 
 
 def _prototypes(description: ArtifactDescription) -> str:

@@ -31,6 +31,7 @@ EXECUTABLE_SOURCES = (
     *LIBRARY_SOURCES,
     "pock_data.c",
     "pock_order.c",
+    "pock_augment.c",
     "pock_rate.c",
     "pock_options.c",
     "pock_main.c",
@@ -44,6 +45,7 @@ HEADERS = (
     "pock_internal.h",
     "pock_data.h",
     "pock_order.h",
+    "pock_augment.h",
     "pock_rate.h",
     "pock_options.h",
 )

@@ -104,6 +104,12 @@ trained_option: Decorator = click.option(
     "--checkpoint", type=_FILE, help="Use the weights of this checkpoint, not the initial ones."
 )
 
+augment_option: Decorator = click.option(
+    "--augment",
+    metavar="crop=PIXELS,flip",
+    help="Move pictures by up to so many pixels, mirror half of them; another way each time.",
+)
+
 head_option: Decorator = click.option(
     "--head",
     type=click.IntRange(2),

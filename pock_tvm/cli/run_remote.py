@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pock_tvm.cli.options import artifact_argument, data_option, json_option, threads_option
+from pock_tvm.cli.options import (
+    artifact_argument,
+    augment_option,
+    data_option,
+    json_option,
+    threads_option,
+)
 from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows
 from pock_tvm.cli.places import place_argument, runner_option, ssh_config_option
 from pock_tvm.cli.progress import ProgressLine
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of order and dropout."
 )
+@augment_option
 @threads_option
 @click.option(
     "--checkpoint",
@@ -85,6 +92,7 @@ def run_remote(
     epochs: float | None,
     steps: int | None,
     seed: int,
+    augment: str | None,
     threads: int | None,
     checkpoint: Path,
     resume: bool,
@@ -97,6 +105,8 @@ def run_remote(
 
     from pock_tvm.artifact import load_artifact
     from pock_tvm.artifact.dataset_file import write_dataset
+    from pock_tvm.artifact.picture import needed_picture
+    from pock_tvm.augmentation import Augmentation
     from pock_tvm.cli.samples import read_samples
     from pock_tvm.deploy import train_remotely
     from pock_tvm.deploy.connection import Connection
@@ -105,6 +115,9 @@ def run_remote(
     make_schedule(schedule)  # refuses a misspelt one before anything is sent
     artifact = load_artifact(directory)
     description = artifact.description
+    if augment:
+        Augmentation.parse(augment)
+        needed_picture(description)
     with tempfile.TemporaryDirectory() as folder, ProgressLine() as line:
         line("read", 0, 1)
         packed = Path(folder) / "packed"
@@ -119,6 +132,7 @@ def run_remote(
 
         words = ["--steps", str(total), "--lr", repr(learning_rate), "--schedule", schedule]
         words += ["--seed", str(seed)]
+        words += ["--augment", augment] if augment else []
         words += ["--threads", str(threads)] if threads else []
         run = train_remotely(
             artifact,

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pock_tvm.cli.memory import memory_of, memory_rows
-from pock_tvm.cli.options import artifact_argument, data_option, json_option, threads_option
+from pock_tvm.cli.options import (
+    artifact_argument,
+    augment_option,
+    data_option,
+    json_option,
+    threads_option,
+)
 from pock_tvm.cli.output import format_seconds, print_json, print_rows
 from pock_tvm.cli.progress import ProgressLine
 
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of order and dropout."
 )
+@augment_option
 @threads_option
 @click.option(
     "--checkpoint",
@@ -74,10 +81,13 @@ def train_command(*, directory: Path, as_json: bool, **arguments: Any) -> None:
     if arguments["checkpoint"] is None and (arguments["resume"] or arguments["checkpoint_every"]):
         raise click.UsageError("--resume and --checkpoint-every need --checkpoint")
 
+    from pock_tvm.augmentation import Augmentation
     from pock_tvm.learning_rate import make_schedule
     from pock_tvm.trainer import Trainer
 
     arguments["schedule"] = make_schedule(arguments["schedule"])
+    if arguments["augment"] is not None:
+        arguments["augment"] = Augmentation.parse(arguments["augment"])
     with Trainer(directory, arguments.pop("threads")) as trainer, ProgressLine() as progress:
         result = train(trainer, progress=progress, **arguments)
         memory = memory_of(trainer.description)

@@ -87,9 +87,16 @@ void pock_data_fill(pock_session *session, const pock_data *data, uint64_t first
   for (uint64_t row = 0; row < rows; row++) copy_record(session, data, first + row, row);
 }
 
-void pock_data_draw(pock_session *session, const pock_data *data, pock_order *order, uint64_t position) {
-  for (uint64_t row = 0; row < pock_artifact.batch; row++)
+void pock_data_draw(pock_session *session, const pock_data *data, pock_order *order,
+                    const pock_augmentation *augmentation, uint64_t position) {
+  const pock_picture *picture = &pock_artifact.picture;
+  for (uint64_t row = 0; row < pock_artifact.batch; row++) {
     copy_record(session, data, pock_order_at(order, position + row), row);
+    if (!augmentation || !picture->planes) continue;
+    const pock_tensor_row *tensor = &pock_artifact.tensors[picture->tensor];
+    unsigned char *pixels = session->arena + tensor->offset + row * (tensor->bytes / pock_artifact.batch);
+    pock_augment(augmentation, picture, order->seed, position + row, pixels);
+  }
 }
 
 void pock_data_repeat(pock_session *session, const pock_data *data, uint64_t record, uint64_t from) {

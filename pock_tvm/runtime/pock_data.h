@@ -19,8 +19,10 @@ void pock_data_close(pock_data *data);
 /* Copy records `first`, `first + 1`, … into rows 0, 1, … of the inputs and labels, cycling at the end of the file. */
 void pock_data_fill(pock_session *session, const pock_data *data, uint64_t first, uint64_t rows);
 
-/* Copy what a run draws at `position`, `position + 1`, … into the rows of a batch. */
-void pock_data_draw(pock_session *session, const pock_data *data, pock_order *order, uint64_t position);
+/* Copy what a run draws at `position`, `position + 1`, … into the rows of a batch; its pictures are changed where
+ * `augmentation` is not NULL. */
+void pock_data_draw(pock_session *session, const pock_data *data, pock_order *order,
+                    const pock_augmentation *augmentation, uint64_t position);
 
 /* Repeat one record in rows `from` … of the batch. */
 void pock_data_repeat(pock_session *session, const pock_data *data, uint64_t record, uint64_t from);

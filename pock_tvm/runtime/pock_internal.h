@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "pock.h"
+#include "pock_augment.h"
 
 /* ---- tables of the artifact, defined in the generated pock_artifact.c ---- */
 
@@ -65,6 +66,7 @@ typedef struct {
   /* one record of a data file */
   uint64_t record_bytes;
   uint32_t record_layout; /* CRC-32 of names, dtypes and shapes */
+  pock_picture picture;
 } pock_artifact_table;
 
 extern const pock_artifact_table pock_artifact;

@@ -55,13 +55,14 @@ static void *fresh_memory(size_t bytes) {
 typedef struct {
   const pock_data *data;
   pock_order order;
+  const pock_augmentation *augmentation;
 } supply;
 
 /* Fill the inputs with the next batch of records. */
 static void draw(pock_session *session, supply *from) {
   pock_progress at;
   pock_get_progress(session, &at);
-  pock_data_draw(session, from->data, &from->order, at.cursor);
+  pock_data_draw(session, from->data, &from->order, from->augmentation, at.cursor);
 }
 
 static void advance(pock_session *session) {
@@ -107,6 +108,11 @@ static int start_supply(pock_session *session, supply *from, const pock_options 
   pock_get_progress(session, &at);
   from->order.count = from->data->count;
   from->order.seed = at.seed;
+  from->augmentation = o->augment ? &o->augmentation : NULL;
+  if (o->augment && !pock_artifact.picture.planes) {
+    fprintf(stderr, "pock_train: %s takes no single picture: leave --augment out\n", pock_artifact.model);
+    return 1;
+  }
   if (o->in_order) return 0;
   size_t bytes = pock_order_bytes(from->order.count);
   from->order.draws = fresh_memory(bytes);

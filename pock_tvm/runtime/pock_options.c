@@ -10,7 +10,7 @@
 static const char usage[] =
     "usage: pock_train train    --weights FILE --data FILE --steps N --lr X [--threads T]\n"
     "                           [--schedule NAME:OPTION=VALUE,...] [--total-steps M]\n"
-    "                           [--seed S] [--in-order]\n"
+    "                           [--seed S] [--in-order] [--augment crop=PIXELS,flip]\n"
     "                           [--checkpoint OUT] [--save-every K] [--resume IN]\n"
     "       pock_train evaluate --weights FILE --data FILE [--threads T] [--resume IN]\n"
     "       pock_train predict  --weights FILE --data FILE [--threads T] [--resume IN] [--output FILE]\n";
@@ -42,7 +42,8 @@ int pock_read_options(int count, char **words, pock_options *o) {
                {"--checkpoint", &o->checkpoint, NULL}, {"--resume", &o->resume, NULL},
                {"--output", &o->output, NULL},         {"--steps", NULL, &o->steps},
                {"--threads", NULL, &o->threads},       {"--save-every", NULL, &o->save_every},
-               {"--schedule", &o->schedule, NULL},     {"--total-steps", NULL, &o->total_steps}};
+               {"--schedule", &o->schedule, NULL},     {"--total-steps", NULL, &o->total_steps},
+               {"--augment", &o->augment, NULL}};
   for (int i = 2; i < count; i += 2) {
     if (!strcmp(words[i], "--in-order")) {
       o->in_order = 1;
@@ -70,6 +71,8 @@ int pock_read_options(int count, char **words, pock_options *o) {
   }
   const char *wrong = pock_schedule_read(&o->shape, o->schedule ? o->schedule : "constant");
   if (wrong) return pock_misused(wrong, o->schedule);
+  if (o->augment && (wrong = pock_augmentation_read(&o->augmentation, o->augment)))
+    return pock_misused(wrong, o->augment);
   if (!o->weights || !o->data) return pock_misused("--weights and --data are needed", "");
   return 0;
 }

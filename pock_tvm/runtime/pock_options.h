@@ -2,17 +2,19 @@
 #ifndef POCK_OPTIONS_H
 #define POCK_OPTIONS_H
 
+#include "pock_augment.h"
 #include "pock_rate.h"
 
 #include <stdint.h>
 
 typedef struct {
-  const char *weights, *data, *checkpoint, *resume, *output, *schedule;
+  const char *weights, *data, *checkpoint, *resume, *output, *schedule, *augment;
   long steps, total_steps, threads, save_every;
   uint64_t seed;
   double rate;
   int has_rate, has_seed, in_order;
   pock_schedule shape;
+  pock_augmentation augmentation;
 } pock_options;
 
 /* Read the words after the command; 2, and a line on stderr, where they are wrong. */

@@ -10,6 +10,7 @@ import pytest
 
 from pock_tvm import Trainer
 from pock_tvm.artifact.dataset_file import write_dataset
+from pock_tvm.errors import BatchError
 from pock_tvm.learning_rate import make_schedule
 
 COUNT, STEPS, RATE = 10, 12, 0.05
@@ -71,6 +72,16 @@ def test_the_trainer_and_the_program_take_turns_on_one_run(artifact, data, tmp_p
     lines = [*first.stdout.splitlines()[:-1], *rest.stdout.splitlines()[:-1]]
     losses = [np.float32(line.split()[3]) for line in lines]
     assert losses[:3] + [np.float32(loss) for loss in found] + losses[3:] == wanted
+
+
+def test_what_takes_no_picture_is_not_augmented(artifact, data):
+    done = run(artifact, "train", data, "--steps", 1, "--lr", RATE, "--augment", "flip")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "takes no single picture: leave --augment out" in done.stderr
+    with Trainer(artifact.directory) as trainer:
+        with pytest.raises(BatchError, match="takes no single picture: leave augmentation out"):
+            trainer.fit(*fake.samples(COUNT), steps=1, learning_rate=RATE, augment="flip")
+        assert trainer.steps_done == 0
 
 
 def test_another_seed_does_not_go_on_with_a_run(artifact, data, tmp_path):
@@ -189,6 +200,7 @@ def test_damaged_weights_are_refused(artifact, artifact_copy, data, change, mess
         (["train", "--seed", "-1"], "not a whole number from 0 after --seed"),
         (["train", "--seed", "9" * 20], "not a whole number from 0 after --seed"),
         (["train", "--seed"], "no value after --seed"),
+        (["train", "--augment", "crop"], "not crop=PIXELS, flip or both: crop"),
         (["train", "--lr", "x"], "not a number after --lr"),
         (["train", "--speed", "9"], "no such option: --speed"),
         (["train", "--weights", "a", "--data", "b"], "--steps and --lr are needed"),

@@ -60,9 +60,16 @@ def test_what_is_packed_trains_and_predicts_as_what_it_was_packed_from(
     assert pock(*start, packed)["losses"] == losses
     command = [built.executable, "train", "--weights", built.weights, "--data", packed]
     command += ["--steps", 4, "--lr", 0.1, "--seed", 3]
-    done = subprocess.run([str(w) for w in command], capture_output=True, text=True, check=True)
-    on_device = [float(line.split()[3]) for line in done.stdout.splitlines()[:-1]]
-    np.testing.assert_allclose(on_device, losses, rtol=1e-6)
+
+    def on_device(*words):
+        line = [str(word) for word in (*command, *words)]
+        done = subprocess.run(line, capture_output=True, text=True, check=True)
+        return [float(line.split()[3]) for line in done.stdout.splitlines()[:-1]]
+
+    np.testing.assert_allclose(on_device(), losses, rtol=1e-6)
+    changed = pock(*start, packed, "--augment", "crop=2,flip")["losses"]
+    assert min(abs(a - b) for a, b in zip(changed, losses, strict=True)) > 1e-5
+    np.testing.assert_allclose(on_device("--augment", "flip,crop=2"), changed, rtol=1e-6)
 
 
 def test_without_labels_it_serves_prediction(pock, refused, small_artifact, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from pock_tvm.artifact.link import LIBRARY_SOURCES, RUNTIME
 
 HERE = Path(__file__).parent
-READERS = (*LIBRARY_SOURCES, "pock_data.c", "pock_order.c", "pock_rate.c")
+READERS = (*LIBRARY_SOURCES, "pock_data.c", "pock_order.c", "pock_augment.c", "pock_rate.c")
 SANITIZERS = {
     "address": ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "thread": ("-g", "-fsanitize=thread", "-fno-sanitize-recover=all"),

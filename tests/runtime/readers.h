@@ -118,10 +118,11 @@ static int read_data(const unsigned char *bytes, size_t count) {
     pock_data_fill(the_session, &data, firsts[i], pock_artifact.batch);
     work_with(the_session);
   }
+  const pock_augmentation augmentation = {.crop = 9, .flip = 1};
   static pock_draw draws[256];
   pock_order order = {.draws = data.count <= 256 ? draws : NULL, .count = data.count, .seed = data.count};
   for (int i = 0; i < 4; i++) {
-    pock_data_draw(the_session, &data, &order, firsts[i]);
+    pock_data_draw(the_session, &data, &order, i % 2 ? &augmentation : NULL, firsts[i]);
     work_with(the_session);
   }
   pock_data_repeat(the_session, &data, 0, 1);
