@@ -39,7 +39,9 @@ def _with_pointers(func: tirx.PrimFunc) -> tirx.PrimFunc:
     body = tirx.SeqStmt([*declarations, func.body])
     out = tirx.PrimFunc(pointers, body, None, func.attrs)
     out = out.with_attr("calling_conv", CallingConv.DEVICE_KERNEL_LAUNCH)
-    return out.with_attr({"tirx.is_global_func": True})
+    # What a Metal kernel asks for among its parameters.
+    indices = ["blockIdx.x", "threadIdx.x"]
+    return out.with_attr({"tirx.is_global_func": True, "tirx.kernel_launch_params": indices})
 
 
 def lower_launches() -> tvm.transform.Pass:

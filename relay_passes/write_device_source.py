@@ -7,7 +7,7 @@ An OpenCL kernel gets, for each tensor, the buffer of its region and where in it
       __global float *restrict x = (__global float *)(x_region + x_start); …
 
 A buffer inside a buffer, OpenCL's own way, has to start at a multiple of up to 512 bytes. CUDA's
-kernels take addresses as they are; of their source, what stands before them is written once.
+and Metal's kernels stay as they are; of their source, what stands before them is written once.
 """
 
 import re
@@ -144,5 +144,22 @@ def _definition(source: str, symbol: str) -> str:
     return source[found.start() :]
 
 
-_FORMS: dict[str, Callable[[str, str], str]] = {"cuda": _definition, "opencl": _with_regions}
+METAL_TYPES = """#include <metal_stdlib>
+using namespace metal;
+"""
+"""What stands before Metal kernels."""
+
+
+def _kernel(source: str, symbol: str) -> str:
+    """Return a Metal kernel without what stands before it."""
+    found = re.search(rf"^kernel void {symbol}\(", source, re.MULTILINE)
+    assert found, f"no kernel {symbol} in its source"
+    return source[found.start() :]
+
+
+_FORMS: dict[str, Callable[[str, str], str]] = {
+    "cuda": _definition,
+    "metal": _kernel,
+    "opencl": _with_regions,
+}
 """What is made of the source that TVM writes, by kind of target."""

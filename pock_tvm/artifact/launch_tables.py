@@ -40,9 +40,17 @@ class Image:
 
 
 def launch_tables(
-    kernels: Sequence["DeviceLaunch"], entries: Iterable[EntryLaunches], image: Image | None = None
+    kernels: Sequence["DeviceLaunch"],
+    entries: Iterable[EntryLaunches],
+    code: Sequence[str] | Image,
 ) -> str:
-    """Return the text of ``pock_kernels.c``, which holds the sources where there is no image."""
+    """Return the text of ``pock_kernels.c``.
+
+    Args:
+        kernels: what there is to launch.
+        entries: what each entry point launches.
+        code: of the kernels: source, as the driver takes it, or an image.
+    """
     rows = {kernel.symbol: row for row, kernel in enumerate(kernels)}
     first: dict[tuple[Place, ...], int] = {}
     places: list[Place] = []
@@ -60,7 +68,7 @@ def launch_tables(
 #include "pock_internal.h"
 #include "pock_launch.h"
 
-{_sources(kernels) if image is None else _image(image)}
+{_image(code) if isinstance(code, Image) else _sources(code)}
 
 const pock_device_kernel pock_kernels[] = {{
 {lines(_row(kernel) for kernel in kernels)}
@@ -75,8 +83,8 @@ const pock_argument pock_arguments[] = {{
 {lines(functions)}"""
 
 
-def _sources(kernels: Sequence["DeviceLaunch"]) -> str:
-    texts = "\n".join(_text(kernel.source) for kernel in kernels)
+def _sources(sources: Sequence[str]) -> str:
+    texts = "\n".join(map(_text, sources))
     return f"const char *const pock_sources[] = {{\n{texts}\n}};"
 
 

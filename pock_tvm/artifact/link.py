@@ -37,7 +37,11 @@ EXECUTABLE_SOURCES = (
     "pock_main.c",
 )
 PROFILER_SOURCES = (*LIBRARY_SOURCES, "pock_profile.c")
-DRIVER_SOURCES = {"cuda": ("pock_cuda.c",), "opencl": ("pock_opencl.c",)}
+DRIVER_SOURCES = {
+    "cuda": ("pock_cuda.c",),
+    "metal": ("pock_metal.c",),
+    "opencl": ("pock_opencl.c",),
+}
 """What runs the kernels of a GPU, by the kind of its TVM target."""
 DRIVER_HEADERS = ("pock_launch.h",)
 HEADERS = (

@@ -11,12 +11,13 @@ from pock_tvm.relay_passes.emit_entry_point import entry_symbol
 from pock_tvm.relay_passes.step import KernelCall, Step
 from pock_tvm.relay_passes.write_device_source import (
     CUDA_TYPES,
+    METAL_TYPES,
     DeviceKernel,
     DeviceLaunch,
     write_device_kernel,
 )
 from pock_tvm.schedules import schedule_launches
-from pock_tvm.targets import TargetSpec
+from pock_tvm.targets import DeviceSpec, TargetSpec
 
 
 def write_device_kernels(
@@ -39,7 +40,6 @@ def write_device_kernels(
     """
     assert spec.device is not None
     target = spec.device.build()
-    is_cuda = target.kind.name == "cuda"
     in_place = kernels_called_in_place(steps, offsets)
     written: dict[str, DeviceKernel] = {}
     for name, kernel in kernels.items():
@@ -50,18 +50,25 @@ def write_device_kernels(
         tell("build", len(written), len(kernels))
     entries = [_entry(step, offsets[step.name], arena_bytes, written) for step in steps]
     every = [launch for kernel in written.values() for launch in kernel.launches]
-    image = _image(every, str(spec.device.tvm_options["arch"])) if is_cuda else None
     return BuiltObjects(
         objects=(),
         workspace_bytes_per_thread=0,
-        sources={"pock_kernels.c": launch_tables(every, entries, image)},
+        sources={"pock_kernels.c": launch_tables(every, entries, _code(every, spec.device))},
         workspace_bytes=max((kernel.workspace_bytes for kernel in written.values()), default=0),
     )
 
 
-def _image(launches: Sequence[DeviceLaunch], architecture: str) -> Image:
-    source = CUDA_TYPES + "".join(launch.source for launch in launches)
-    return Image(assemble(source, architecture), int(architecture.removeprefix("sm_")))
+def _code(launches: Sequence[DeviceLaunch], device: DeviceSpec) -> Sequence[str] | Image:
+    """Return the kernels as the driver takes them: OpenCL's one by one, the others' together."""
+    sources = [launch.source for launch in launches]
+    kind = device.tvm_options["kind"]
+    if kind == "metal":
+        return [METAL_TYPES + "".join(sources)]
+    if kind == "cuda":
+        architecture = str(device.tvm_options["arch"])
+        content = assemble(CUDA_TYPES + "".join(sources), architecture)
+        return Image(content, int(architecture.removeprefix("sm_")))
+    return sources
 
 
 def _entry(

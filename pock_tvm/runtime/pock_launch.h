@@ -1,5 +1,5 @@
 /* The kernels of an artifact whose target has a GPU: tables generated into pock_kernels.c, run by the file for its
- * driver (pock_opencl.c, pock_cuda.c). */
+ * driver (pock_opencl.c, pock_cuda.c, pock_metal.c). */
 #ifndef POCK_LAUNCH_H
 #define POCK_LAUNCH_H
 
@@ -24,7 +24,7 @@ typedef struct {
 extern const pock_device_kernel pock_kernels[];
 extern const uint32_t pock_kernel_count;
 extern const pock_argument pock_arguments[];
-extern const char *const pock_sources[];  /* OpenCL: one per kernel */
+extern const char *const pock_sources[];  /* OpenCL: one per kernel; Metal: one with all */
 extern const unsigned char pock_image[];  /* CUDA: a cubin with all of them, and */
 extern const int pock_architecture;       /* what it was assembled for: 87 is compute capability 8.7 */
 
