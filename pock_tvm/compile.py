@@ -81,11 +81,15 @@ class CompiledModel:
             "arena_lower_bound_bytes": resident + regions.arena_lower_bound_bytes,
             "transient_bytes": regions.arena_bytes,
             "transient_lower_bound_bytes": regions.arena_lower_bound_bytes,
-            "recomputed_share": round(self.plan.repeated, 4),
+            "recomputed_share": round(self.plan.more_time(self.plan.price), 4),
             "prefix_parts": dict(self.prefix_parts),
             "micro_batches": self.micro_batches,
             "memory_frontier": [
-                {"arena_bytes": p.total_bytes, "recomputed_share": round(p.repeated, 4)}
+                {
+                    "arena_bytes": p.total_bytes,
+                    "recomputed_share": round(self.plan.more_time(p), 4),
+                    "micro_batches": p.micro_batches,
+                }
                 for p in self.plan.prices
             ],
             "workspace_bytes_per_thread": regions.workspace_bytes_per_thread,
@@ -121,6 +125,7 @@ def compile(
     memory_budget: int | None = None,
     accumulate: int = 1,
     attention: Attention = "full",
+    explore_memory: bool = False,
     keep_gradients: bool = False,
     executable: bool | None = None,
     cache: bool = True,
@@ -149,6 +154,8 @@ def compile(
         attention: ``flash`` keeps no matrix of queries times keys: the scores are computed for
             some queries at a time, and again in the backward pass. Attention that is not of that
             form (dropout within, a bias that learns) stays written out, as with ``full``.
+        explore_memory: find out what fewer bytes cost in time also with the batch in parts, which
+            plans the step once more for each number of parts.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
         executable: link the standalone program too; by default only for other machines.
         cache: take kernels that were compiled before from the user's cache, and leave new ones
@@ -213,7 +220,9 @@ def compile(
         tell("plan", 0, 1)
         return graphs
 
-    graphs, kernels, plan = plan_within(build, spec, model.batch, memory_budget, obstacle)
+    graphs, kernels, plan = plan_within(
+        build, spec, model.batch, memory_budget, obstacle, explore=explore_memory
+    )
     offsets = {step.name: plan.offsets_of(step) for step in plan.steps}
     if spec.device is None:
         built = compile_kernels(plan.steps, offsets, kernels, spec, tell, cache=cache)

@@ -36,10 +36,6 @@ class BuildError(PockError):
 class MemoryBudgetError(PockError):
     """No plan of the step fits the bytes that were asked for."""
 
-    def __init__(self, message: str, entry: str = "", least_bytes: int = 0) -> None:
-        super().__init__(message)
-        self.entry, self.least_bytes = entry, least_bytes
-
 
 class DivergedError(PockError):
     """The loss is not a finite number any more; the last good checkpoint was kept."""

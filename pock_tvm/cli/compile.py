@@ -9,7 +9,13 @@ import click
 
 from pock_tvm.cli.choose import choose
 from pock_tvm.cli.compile_key import compile_key
-from pock_tvm.cli.memory import memory_of, memory_rows
+from pock_tvm.cli.memory import (
+    check_frontier_picture,
+    draw_frontier,
+    frontier_rows,
+    memory_of,
+    memory_rows,
+)
 from pock_tvm.cli.options import BYTES, head_option, json_option
 from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
@@ -131,6 +137,12 @@ if TYPE_CHECKING:
     " instead of keeping them until the plan fits.",
 )
 @click.option(
+    "--frontier",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw what fewer bytes cost in time, as .png or .svg; also with the batch in parts, for"
+    " which the step is planned several times.",
+)
+@click.option(
     "--executable/--no-executable",
     default=None,
     help="Link the standalone pock_train too. Default: only for other machines.",
@@ -145,7 +157,7 @@ if TYPE_CHECKING:
     "--keep-gradients", is_flag=True, hidden=True, help="Keep `gradient.NAME` in the arena."
 )
 @json_option
-def compile_command(*, as_json: bool, **arguments: Any) -> None:
+def compile_command(*, frontier: Path | None, as_json: bool, **arguments: Any) -> None:
     """Compile MODEL into a training artifact.
 
     MODEL is a .onnx or .tflite file, a .pt2 file written by torch.export.save,
@@ -200,8 +212,13 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
       build     5.7 s
       link      7.3 s
     """
+    if frontier is not None:
+        check_frontier_picture(frontier)
+    arguments["explore_memory"] = frontier is not None
     with ProgressLine() as progress:
         artifact, report = compile_or_copy(progress=progress, **arguments)
+    if frontier is not None:
+        draw_frontier(report, frontier)
     if as_json:
         print_json(report)
         return
@@ -222,14 +239,7 @@ def compile_command(*, as_json: bool, **arguments: Any) -> None:
     print_rows("memory", memory_rows(memory_of(description)))
     if report["clipping"]:
         click.echo(_clipping_line(report))
-    print_table(
-        "memory for time",
-        ("weights, state and transients", "more time, by estimate"),
-        [
-            (format_bytes(point["arena_bytes"]), f"{point['recomputed_share']:.1%}")
-            for point in _some(report["memory_frontier"])
-        ],
-    )
+    print_table("memory for time", *frontier_rows(report["memory_frontier"], report["batch"]))
     print_rows("time", {name: format_seconds(spent) for name, spent in progress.seconds.items()})
 
 
@@ -241,14 +251,6 @@ def _parts_row(report: Mapping[str, Any]) -> dict[str, str]:
     if parts == 1:
         return {}
     return {"frozen prefix": f"{report['batch'] // parts} of {report['batch']} samples at a time"}
-
-
-def _some(frontier: Sequence[Any]) -> list[Any]:
-    """Return the ends of the frontier and six points that share out the bytes between them."""
-    most, least = (point["arena_bytes"] for point in (frontier[0], frontier[-1]))
-    wanted = [most + (least - most) * i // 7 for i in range(8)]
-    chosen = [next(p for p in frontier if p["arena_bytes"] <= size) for size in wanted]
-    return [point for i, point in enumerate(chosen) if point not in chosen[:i]]
 
 
 def compile_or_copy(
@@ -295,6 +297,7 @@ def compile_reference(
     batch_norm: "Statistics",
     attention: "Attention",
     memory_budget: int | None,
+    explore_memory: bool,
     executable: bool | None,
     accumulate: int,
     dropout: bool,
@@ -339,6 +342,7 @@ def compile_reference(
         dropout=dropout,
         attention=attention,
         memory_budget=memory_budget,
+        explore_memory=explore_memory,
         keep_gradients=keep_gradients,
         executable=executable,
         cache=cache,

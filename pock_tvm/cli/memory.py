@@ -1,9 +1,14 @@
-"""The byte counts of an artifact, by what they are for."""
+"""The byte counts of an artifact, by what they are for, and what fewer would cost."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from pock_tvm.cli.output import format_bytes
+from pock_tvm.errors import PockError
 
 if TYPE_CHECKING:
     from pock_tvm.artifact.description import ArtifactDescription  # imports numpy
@@ -43,3 +48,55 @@ def memory_rows(memory: Mapping[str, int]) -> dict[str, str]:
     """Return the same for a table."""
     names = {key: key.replace("_bytes", "").replace("_", " ") for key in memory}
     return {names[key]: format_bytes(value) for key, value in memory.items() if value}
+
+
+def frontier_rows(
+    frontier: Sequence[Mapping[str, Any]], batch: int
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return a table of what fewer bytes cost: its header, and at most eight points.
+
+    They are the ends of the frontier and what shares out the bytes between.
+
+    Args:
+        frontier: ``memory_frontier`` of a report.
+        batch: samples of a step.
+    """
+    most, least = (point["arena_bytes"] for point in (frontier[0], frontier[-1]))
+    wanted = [most + (least - most) * i // 7 for i in range(8)]
+    chosen = [next(p for p in frontier if p["arena_bytes"] <= size) for size in wanted]
+    points = [point for i, point in enumerate(chosen) if point not in chosen[:i]]
+    columns: dict[str, list[str]] = {
+        "weights, state and transients": [format_bytes(p["arena_bytes"]) for p in points],
+        "more time, by estimate": [f"{p['recomputed_share']:.1%}" for p in points],
+    }
+    if any(p["micro_batches"] > 1 for p in points):
+        columns["samples at a time"] = [f"{batch // p['micro_batches']} of {batch}" for p in points]
+    return tuple(columns), list(zip(*columns.values(), strict=True))
+
+
+def check_frontier_picture(path: Path) -> None:
+    """Refuse what could not be drawn, before minutes of work.
+
+    Raises:
+        UsageError: a suffix that is no picture's.
+        PockError: matplotlib is missing.
+    """
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise click.UsageError(f"--frontier {path}: write a name that ends in .png or .svg")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise PockError(
+            "--frontier needs matplotlib; install it with: pip install 'pock-tvm[report]'"
+        )
+
+
+def draw_frontier(report: Mapping[str, Any], path: Path) -> None:
+    """Draw the frontier of a report."""
+    from pock_tvm.report.frontier_picture import Point, draw
+
+    points = [
+        Point(p["arena_bytes"], p["recomputed_share"], p["micro_batches"])
+        for p in report["memory_frontier"]
+    ]
+    chosen = Point(report["arena_bytes"], report["recomputed_share"], report["micro_batches"])
+    title = f"{report['model']}, {report['update']}, batch {report['batch']}"
+    draw(points, chosen, report["batch"], title, path)

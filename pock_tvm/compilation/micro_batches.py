@@ -5,15 +5,18 @@ and its gradients are added to those before. What the batch then needs is what o
 needs, and a copy of the gradients.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from tvm import tirx
 
 from pock_tvm.compilation.graphs import Graphs
-from pock_tvm.compilation.plan import Plan
+from pock_tvm.compilation.plan import OverBudgetError, Plan, Price
 from pock_tvm.compilation.prefix import plan_in_parts
-from pock_tvm.errors import MemoryBudgetError, UnsupportedModelError
+from pock_tvm.errors import UnsupportedModelError
 from pock_tvm.targets import TargetSpec
+
+Planned = tuple[Graphs, dict[str, tirx.PrimFunc], Plan]
 
 
 def plan_within(
@@ -22,7 +25,9 @@ def plan_within(
     samples: int,
     memory_budget: int | None,
     obstacle: str = "",
-) -> tuple[Graphs, dict[str, tirx.PrimFunc], Plan]:
+    *,
+    explore: bool = False,
+) -> Planned:
     """Plan the entry points, ``train_step`` in as few micro-batches as the budget allows.
 
     Args:
@@ -31,35 +36,60 @@ def plan_within(
         samples: in a batch.
         memory_budget: bytes of weights, optimizer state and transients together.
         obstacle: why there cannot be micro-batches, if anything is known to be in the way.
+        explore: find out what micro-batches would cost also where the budget needs none.
+
+    Returns:
+        The graphs, their kernels, and the plan, whose frontier has every number of micro-batches
+        that was tried.
 
     Raises:
         MemoryBudgetError: the budget cannot be met; the message has the least bytes found.
     """
-    try:
-        return plan_in_parts(build(1), spec, samples, memory_budget)
-    except MemoryBudgetError as error:
-        least = error
-    if least.entry != "train_step":
-        raise least
-    if obstacle:
-        raise _without(least, obstacle)
-    for count in (k for k in range(2, samples + 1) if samples % k == 0):
+    planned: Planned | None = None
+    least: OverBudgetError | None = None
+    prices: list[Price] = []
+    for count in (k for k in range(1, samples + 1) if samples % k == 0):
+        if planned and (obstacle or not explore):
+            break
+        if least and obstacle:
+            raise _without(least, obstacle)
         try:
-            return plan_in_parts(build(count), spec, samples, memory_budget)
+            tried = plan_in_parts(build(count), spec, samples, None if planned else memory_budget)
+            prices += tried[2].prices
+            planned = planned or tried
         except UnsupportedModelError as reason:
-            raise _without(least, str(reason)) from reason
-        except MemoryBudgetError as error:
-            tried = f"{error} (as {count} micro-batches within the batch)"
+            if count == 1:
+                raise
+            if least and not planned:
+                raise _without(least, str(reason)) from reason
+            break
+        except OverBudgetError as error:
             if error.entry != "train_step":
                 raise
-            if error.least_bytes < least.least_bytes:
-                least = MemoryBudgetError(tried, error.entry, error.least_bytes)
-    raise least
+            prices += error.prices
+            if least is None or error.least_bytes < least.least_bytes:
+                least = error if count == 1 else _in_parts(error, count)
+    if planned is None:
+        assert least is not None
+        raise least
+    graphs, kernels, plan = planned
+    return graphs, kernels, replace(plan, prices=cheapest(prices))
 
 
-def _without(least: MemoryBudgetError, reason: str) -> MemoryBudgetError:
-    return MemoryBudgetError(
-        f"{least}; there are no micro-batches within the batch, since {reason}",
-        least.entry,
-        least.least_bytes,
-    )
+def cheapest(prices: Iterable[Price]) -> tuple[Price, ...]:
+    """Return those that no other beats in both bytes and time, from the fastest to the smallest."""
+    found: list[Price] = []
+    for price in sorted(prices, key=lambda p: (p.cycles, p.total_bytes, p.micro_batches)):
+        if not found or price.total_bytes < found[-1].total_bytes:
+            found.append(price)
+    return tuple(found)
+
+
+def _in_parts(error: OverBudgetError, count: int) -> OverBudgetError:
+    said = f"{error} (as {count} micro-batches within the batch)"
+    return OverBudgetError(said, error.entry, error.least_bytes, error.prices)
+
+
+def _without(least: OverBudgetError, reason: str) -> OverBudgetError:
+    said = f"{least}; there are no micro-batches within the batch, since {reason}"
+    return OverBudgetError(said, least.entry, least.least_bytes, least.prices)

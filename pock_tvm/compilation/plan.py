@@ -26,12 +26,30 @@ bottom of the arena; in its middle, a loss of four bytes parts what another entr
 
 @dataclass(frozen=True)
 class Price:
-    """What fewer bytes would cost in time."""
+    """What a number of bytes costs in time."""
 
     total_bytes: int
     """Weights, optimizer state and the transients of the largest entry point."""
-    repeated: float
-    """Share of the step's time, by estimate, that goes into computing tensors again."""
+    cycles: float
+    """Of ``train_step`` on one core, by estimate, repeated calls among them."""
+    micro_batches: int = 1
+    """In how many parts the step takes its batch."""
+
+
+class OverBudgetError(MemoryBudgetError):
+    """What would have been possible instead.
+
+    Attributes:
+        entry: the entry point that needs too much.
+        least_bytes: what a budget has to be for it.
+        prices: the frontier of that entry point.
+    """
+
+    def __init__(
+        self, message: str, entry: str, least_bytes: int, prices: tuple[Price, ...]
+    ) -> None:
+        super().__init__(message)
+        self.entry, self.least_bytes, self.prices = entry, least_bytes, prices
 
 
 @dataclass(frozen=True)
@@ -50,7 +68,7 @@ class Plan:
     """Of one call of each kernel."""
     prices: tuple[Price, ...]
     """The whole frontier of ``train_step``, from no repetition to the fewest bytes."""
-    repeated: float
+    price: Price
     """Where on it this plan stands."""
 
     @classmethod
@@ -91,30 +109,34 @@ class Plan:
         cycles = estimate_cycles(kernels, flops, spec)
         again = estimate_cycles(kernels, flops, spec, bytes_per_cycle=BYTES_PER_CYCLE_AGAIN)
         public = small_public_places(steps)
-        ordered, arenas, repeated = [], {}, 0.0
+        ordered, arenas = [], {}
         prices: tuple[Price, ...] = ()
+        price: Price | None = None
         for step in steps:
             choices = tradeoffs(reorder_for_memory(_with_overwrites(step, overwritable)), again)
             whole = sum(cycles[call.kernel] for call in step.calls) or 1.0
             budget = None if memory_budget is None else memory_budget - resident
             choice, plan = _choose(choices, whole, budget, public)
+
+            def priced(choice: Tradeoff, size: int, whole: float = whole) -> Price:
+                return Price(resident + size, whole + choice.repeated, graphs.micro_batches)
+
             if plan is None:
                 least = resident + plan_arena(choices[-1].step, public).arena_bytes
-                raise MemoryBudgetError(
+                raise OverBudgetError(
                     f"{step.name} needs {least:,} bytes at the least, the memory budget is"
                     f" {memory_budget:,}; make the batch smaller or let fewer tensors learn",
                     step.name,
                     least,
+                    tuple(priced(c, c.peak_bytes) for c in choices),
                 )
             ordered.append(choice.step)
             arenas[step.name] = plan
             public.update({n: plan.offsets[n] for n in (*step.inputs, *step.outputs)})
             if step.name == "train_step":
-                repeated = choice.repeated / whole
-                prices = tuple(
-                    Price(resident + size, c.repeated / whole)
-                    for c, size in _sizes(choices, choice, plan)
-                )
+                prices = tuple(priced(c, size) for c, size in _sizes(choices, choice, plan))
+                price = priced(choice, plan.arena_bytes)
+        assert price is not None, "there is always a train_step"
         return cls(
             ordered,
             arenas,
@@ -125,13 +147,17 @@ class Plan:
             trainable_bytes + slot_bytes,
             flops,
             prices,
-            repeated,
+            price,
         )
 
     @property
     def arena_bytes(self) -> int:
         """Bytes of the arena: those of the entry point that needs the most."""
         return max(plan.arena_bytes for plan in self.arenas.values())
+
+    def more_time(self, price: Price) -> float:
+        """Return what share of the fastest step's time a point of the frontier costs."""
+        return price.cycles / self.prices[0].cycles - 1
 
     def offsets_of(self, step: Step) -> dict[str, int]:
         """Return the offset of every tensor of a step in its region."""

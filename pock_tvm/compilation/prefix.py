@@ -67,7 +67,10 @@ def choose_parts(plan: Plan, samples: int, transients: int | None) -> dict[str, 
         return {}
     chosen = {}
     for step in plan.steps:
-        peaks = {k: _peak(step, prefixes[step.name], k) for k in _divisors(samples)}
+        # Places that are shared with another entry point may cost it more than is live.
+        loss = plan.arenas[step.name].arena_bytes / max(live_bytes(step))
+        loss = loss if loss > 1 + LEAST_GAIN else 1.0
+        peaks = {k: loss * _peak(step, prefixes[step.name], k) for k in _divisors(samples)}
         fitting = [k for k, peak in peaks.items() if peak <= wanted]
         chosen[step.name] = fitting[0] if fitting else min(peaks, key=lambda k: (peaks[k], k))
     return {name: parts for name, parts in chosen.items() if parts > 1}

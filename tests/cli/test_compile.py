@@ -67,6 +67,15 @@ def test_a_memory_budget_is_met_and_priced(pock, tmp_path):
     assert tight["recomputed_share"] > freely["recomputed_share"]
 
 
+def test_the_frontier_is_drawn(pock, misused, tmp_path):
+    arguments = ("compile", "small_net:build", "-o", tmp_path / "net", "--frontier")
+    text = pock(*arguments, tmp_path / "frontier.svg")
+    assert "samples at a time" in text
+    drawing = (tmp_path / "frontier.svg").read_text()
+    assert "<svg" in drawing
+    assert "ends in .png or .svg" in misused(*arguments, tmp_path / "frontier.txt")
+
+
 def test_attention_in_tiles_is_counted(pock, tmp_path):
     arguments = ("compile", "small_transformer:build", "--attention")
     text = pock(*arguments, "flash", "-o", tmp_path / "tiles")
