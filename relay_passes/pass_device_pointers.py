@@ -7,12 +7,15 @@ Each launch is a kernel of the device by itself: there is no host function, and 
 host and device, with its packed calls, is not needed.
 """
 
+import re
+
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import CallingConv, PointerType, PrimType
 from tvm.tirx.buffer import is_buffer_var
 
+from pock_tvm.relay_passes.call_device_functions import CallDeviceFunctions
 from pock_tvm.relay_passes.keep_constant_bits import KeepConstantBits
 
 AXES = ("x", "y", "z")
@@ -34,7 +37,8 @@ def _with_pointers(func: tirx.PrimFunc) -> tirx.PrimFunc:
     for p in func.params:
         # A bool takes a byte, and no device has pointers to them.
         dtype = "int8" if str(p.ty.dtype) == "bool" else str(p.ty.dtype)
-        pointers.append(tirx.Var(f"{p.name}_ptr", PointerType(PrimType(dtype), "global")))
+        name = re.sub(r"\W", "_", p.name)  # of a tensor, some with brackets
+        pointers.append(tirx.Var(f"{name}_ptr", PointerType(PrimType(dtype), "global")))
         declarations.append(tirx.DeclBuffer(p, data=pointers[-1]))
     body = tirx.SeqStmt([*declarations, func.body])
     out = tirx.PrimFunc(pointers, body, None, func.attrs)
@@ -73,6 +77,7 @@ def lower_launches() -> tvm.transform.Pass:
             tirx.transform.CommonSubexprElim(),
             PassDevicePointers(),
             tirx.transform.StmtSimplify(),
+            CallDeviceFunctions(),
             tirx.transform.LowerIntrin(),
             KeepConstantBits(),
         ]

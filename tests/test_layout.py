@@ -18,6 +18,7 @@ SOURCES = sorted(
 
 OUTSIDE_THE_PIPELINE = {
     "ExpandTranscendentals": "works on scheduled kernels, in lower_kernels()",
+    "CallDeviceFunctions": "works on scheduled launches, in lower_launches()",
     "KeepConstantBits": "works on scheduled launches, in lower_launches()",
     "PassDevicePointers": "works on scheduled launches, in its own lower_launches()",
     "PassRawPointers": "works on scheduled kernels, in its own lower_kernels()",
