@@ -144,5 +144,6 @@ def check_split(parts: Split, batch: int, classes: int | None) -> None:
     if most >= classes:
         raise BatchError(
             f"labels go up to {most}, but the head has {classes} outputs; give the model a new "
-            f"head of {most + 1} outputs, or number the classes from 0 to {classes - 1}"
+            f"one, --head {most + 1} (`with_new_head` in Python), or number the classes from 0 to "
+            f"{classes - 1}"
         )
