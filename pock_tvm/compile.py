@@ -128,6 +128,7 @@ def compile(
     explore_memory: bool = False,
     keep_gradients: bool = False,
     executable: bool | None = None,
+    library: bool | None = None,
     cache: bool = True,
     progress: Progress | None = None,
 ) -> CompiledModel:
@@ -158,6 +159,7 @@ def compile(
             plans the step once more for each number of parts.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
         executable: link the standalone program too; by default only for other machines.
+        library: link the shared library too; by default for this machine, phones and Macs.
         cache: take kernels that were compiled before from the user's cache, and leave new ones
             there; see ``compilation/kernel_cache.py``.
         progress: called as stages go by.
@@ -243,6 +245,8 @@ def compile(
         accumulate=accumulate,
     )
     tell("link", 0, 1)
+    system = str(spec.tvm_options.get("mtriple"))
+    in_applications = "-android" in system or "-macos" in system
     artifact = write_artifact(
         output,
         description,
@@ -250,7 +254,7 @@ def compile(
         graphs.values,
         spec,
         executable=not spec.is_at_hand if executable is None else executable,
-        library=spec.is_at_hand,
+        library=spec.is_at_hand or in_applications if library is None else library,
         sources=built.sources,
         unused=model.unused,
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pock_tvm.artifact.hide_symbols import hide_symbols
 from pock_tvm.errors import BuildError
 
 if TYPE_CHECKING:
@@ -54,9 +55,7 @@ HEADERS = (
     "pock_options.h",
 )
 
-_FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden")
-_GLIBC = "2.28"
-"""The oldest C library that a shared library asks for: that of Debian 10 and Ubuntu 18.10."""
+FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden")
 
 
 def merge_objects(objects: Sequence[bytes], output: Path, zig_target: str) -> None:
@@ -66,7 +65,9 @@ def merge_objects(objects: Sequence[bytes], output: Path, zig_target: str) -> No
         for i, content in enumerate(objects):
             parts.append(Path(folder) / f"part{i}.o")
             parts[-1].write_bytes(content)
-        _run_zig(["-r", "-nostdlib"], zig_target, parts, output)
+        run_zig(["-r", "-nostdlib"], zig_target, parts, output)
+    if "-macos" in zig_target:
+        output.write_bytes(hide_symbols(output.read_bytes()))
 
 
 def driver_sources(spec: "TargetSpec") -> tuple[str, ...]:
@@ -78,25 +79,8 @@ def compile_object(source: Path, zig_target: str) -> bytes:
     """Return the object of a C file that includes headers of the runtime."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "compiled.o"
-        _run_zig(["-c", "-fPIC", *_FLAGS, f"-I{RUNTIME}"], zig_target, [source], output)
+        run_zig(["-c", "-fPIC", *FLAGS, f"-I{RUNTIME}"], zig_target, [source], output)
         return output.read_bytes()
-
-
-def link_library(object_file: Path, tables: Path, output: Path, spec: "TargetSpec") -> None:
-    """Link a shared library that exports the functions of ``pock.h`` and nothing else."""
-    exports = output.with_suffix(".map")
-    public = re.findall(r"^POCK_API .*?(pock_\w+)\(", (RUNTIME / "pock.h").read_text(), re.M)
-    exports.write_text(f"{{ global: {'; '.join(public)}; local: *; }};\n", encoding="utf-8")
-    triple = re.sub(
-        r"-linux-(?:musl|gnu)([a-z]*)(?:\.[\d.]+)?$", rf"-linux-gnu\1.{_GLIBC}", spec.zig_target
-    )
-    options = [option for option in _portable(spec.zig_options, triple) if option != "-static"]
-    shared = ["-shared", "-fPIC", "-Wl,-Bsymbolic,-z,defs", f"-Wl,--version-script={exports}"]
-    sources = [RUNTIME / name for name in (*LIBRARY_SOURCES, *driver_sources(spec))]
-    try:
-        _zig_cc([*options, *shared], triple, [*sources, tables, object_file], output)
-    finally:
-        exports.unlink()
 
 
 def link_executable(object_file: Path, tables: Path, output: Path, spec: "TargetSpec") -> None:
@@ -110,8 +94,8 @@ def link_executable(object_file: Path, tables: Path, output: Path, spec: "Target
         if "-linux-" in triple and "-static" not in spec.zig_options:
             static = ["-static"]
     sources = [RUNTIME / name for name in (*EXECUTABLE_SOURCES, *driver_sources(spec))]
-    _zig_cc(
-        [*_portable(spec.zig_options, triple), *static, "-s"],
+    zig_cc(
+        [*portable(spec.zig_options, triple), *static, "-s"],
         triple,
         [*sources, tables, object_file],
         output,
@@ -124,10 +108,10 @@ def link_profiler(artifact: Path, calls: Path, output: Path, spec: "TargetSpec")
     inputs = [*sources, calls, artifact / "runtime" / "pock_artifact.c", artifact / "step.o"]
     vectors = ["-O3", "-ffp-contract=fast", f"-DPOCK_VECTOR_BYTES={spec.vector_bits // 8}"]
     machine = list(spec.zig_options) or ["-mcpu=native"]
-    _zig_cc([*machine, *vectors], spec.zig_target, inputs, output)
+    zig_cc([*machine, *vectors], spec.zig_target, inputs, output)
 
 
-def _portable(zig_options: Sequence[str], triple: str) -> list[str]:
+def portable(zig_options: Sequence[str], triple: str) -> list[str]:
     """Leave the cpu out: the runtime and the C library run on one that lacks what kernels need.
 
     That is how ``pock_check_machine`` gets to say so. Other architectures have no such baseline.
@@ -136,17 +120,33 @@ def _portable(zig_options: Sequence[str], triple: str) -> list[str]:
     return [word for word in zig_options if not (baseline and word.startswith("-mcpu="))]
 
 
-def _zig_cc(options: list[str], triple: str, inputs: list[Path], output: Path) -> None:
-    flags = [*_FLAGS, *options, f"-I{RUNTIME}", "-lm", "-lpthread", "-ldl"]
-    _run_zig(flags, triple, inputs, output)
+def zig_cc(options: list[str], triple: str, inputs: list[Path], output: Path) -> None:
+    """Compile and link C sources and objects, warnings on."""
+    flags = [*FLAGS, *options, f"-I{RUNTIME}", "-lm", "-lpthread", "-ldl"]
+    run_zig(flags, triple, inputs, output)
 
 
-def _run_zig(options: list[str], triple: str, inputs: list[Path], output: Path) -> None:
-    command = [
-        *(sys.executable, "-m", "ziglang", "cc", "-target", triple),
-        *(str(path) for path in inputs),
-        *(*options, "-o", str(output)),
-    ]
+def run_zig(options: list[str], triple: str, inputs: list[Path], output: Path) -> None:
+    """Run the C compiler inside zig.
+
+    Raises:
+        BuildError: it failed; the message has its first useful line.
+    """
+    files = [str(path) for path in inputs]
+    _run("cc", ["-target", triple, *files, *options, "-o", str(output)], output, triple)
+
+
+def run_lld(words: list[str], output: Path, triple: str) -> None:
+    """Run the ELF linker inside zig, where zig's own idea of the system is in the way.
+
+    Raises:
+        BuildError: it failed; the message has its first useful line.
+    """
+    _run("ld.lld", [*words, "-o", str(output)], output, triple)
+
+
+def _run(tool: str, words: list[str], output: Path, triple: str) -> None:
+    command = (sys.executable, "-m", "ziglang", tool, *words)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BuildError(

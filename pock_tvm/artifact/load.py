@@ -45,7 +45,7 @@ class Artifact:
     @property
     def library(self) -> Path | None:
         """The shared library; None where it was not built. See :meth:`runnable_library`."""
-        return self._optional("libpock_model.so")
+        return self._optional("libpock_model.so") or self._optional("libpock_model.dylib")
 
     def runnable_library(self) -> Path:
         """Return the library if this machine can run it.

@@ -17,6 +17,7 @@ from pock_tvm.artifact.c_tables import WeightsFile, c_tables
 from pock_tvm.artifact.description import ArtifactDescription
 from pock_tvm.artifact.export import write_tensors
 from pock_tvm.artifact.layout import layout_problem
+from pock_tvm.artifact.link_shared import library_name, link_library
 from pock_tvm.artifact.load import Artifact, file_sha256, load_artifact
 from pock_tvm.artifact.safetensors_header import data_offset, file_start, header_json
 from pock_tvm.errors import ArtifactError
@@ -46,7 +47,8 @@ def write_artifact(
         values: contents of every frozen tensor and of the trainable part of the state, as stored.
         spec: the machine to link for.
         executable: also link the standalone ``pock_train``.
-        library: also link ``libpock_model.so`` for the trainer.
+        library: also link ``libpock_model.so`` (for Macs ``.dylib``), for the trainer or a program
+            of the user's.
         sources: generated C files by name; compiled into ``step.o``, and kept beside the runtime's.
         unused: what the model holds besides; kept in a file of its own, so that an export is whole.
 
@@ -78,7 +80,8 @@ def write_artifact(
         link.merge_objects([*objects, *compiled], folder / "step.o", spec.zig_target)
         linked = (folder / "step.o", folder / "runtime" / "pock_artifact.c")
         if library:
-            link.link_library(*linked, folder / "libpock_model.so", spec)
+            system = str(description.tvm_options["mtriple"])
+            link_library(*linked, folder / library_name(system), spec, system)
         if executable:
             link.link_executable(*linked, folder / "pock_train", spec)
         (folder / "plan.json").write_text(json.dumps(description.plan, indent=1), encoding="utf-8")

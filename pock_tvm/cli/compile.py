@@ -148,6 +148,12 @@ if TYPE_CHECKING:
     help="Link the standalone pock_train too. Default: only for other machines.",
 )
 @click.option(
+    "--library/--no-library",
+    default=None,
+    help="Link the shared library too, for a program of your own. Default: for this machine,"
+    " phones and Macs.",
+)
+@click.option(
     "--cache/--no-cache",
     default=True,
     help="Take kernels, or the whole artifact, that were compiled before from ~/.cache/pock_tvm, or"
@@ -299,6 +305,7 @@ def compile_reference(
     memory_budget: int | None,
     explore_memory: bool,
     executable: bool | None,
+    library: bool | None,
     accumulate: int,
     dropout: bool,
     keep_gradients: bool,
@@ -345,6 +352,7 @@ def compile_reference(
         explore_memory=explore_memory,
         keep_gradients=keep_gradients,
         executable=executable,
+        library=library,
         cache=cache,
         progress=progress,
     )

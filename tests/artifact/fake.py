@@ -184,6 +184,15 @@ def object_bytes(machine: Machine = HOST) -> bytes:
         return output.read_bytes()
 
 
+def machine_of(target: str) -> Machine:
+    """The machine of a target, by its name."""
+    from pock_tvm.targets import get_target
+
+    spec = get_target(target)
+    system = str(spec.tvm_options["mtriple"])
+    return Machine(target, spec.zig_target, spec.zig_options, system, spec.zig_target)
+
+
 def write(directory: Path, machine: Machine = HOST, made: ArtifactDescription | None = None, **kw):
     kw = {"executable": False, "library": machine is HOST, **kw}
     made = made or description(machine)
