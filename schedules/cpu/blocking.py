@@ -12,6 +12,12 @@ from pock_tvm.targets import TargetSpec
 _PARALLEL_WORK = 1 << 17
 """Multiply-adds below which waking threads costs more than it saves."""
 
+_PARTS = 8
+"""Parts of a long sum, one task each: a number of its own, so that no sum depends on the cores."""
+
+_PARTS_BYTES = 512 * 1024
+"""Most memory for the parts' results."""
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -76,6 +82,8 @@ class Blocking:
     copies_left: str
     """Keep the left rows of a tile in cache order: "rows" or "sum" outermost, or not ("")."""
     parallel: bool
+    parts: int = 1
+    """Tasks that share the blocks of the sum, their results added in order after them."""
 
 
 def block(c: Contraction, spec: TargetSpec) -> Blocking:
@@ -96,6 +104,8 @@ def block(c: Contraction, spec: TargetSpec) -> Blocking:
     group = tiles if shared else min(tiles, max(1, core.run_bytes // (width * itemsize)))
     work = rows * c.columns.extent * products * c.batch.extent
     parallel = work >= _PARALLEL_WORK
+    if not packs and c.right_is_plain and _is_long_sum(c, spec, itemsize):
+        return _in_parts(c, spec, tile, width, itemsize, parallel=parallel)
 
     def tasks() -> int:
         return c.batch.extent * ceil(units / chunk) * ceil(tiles / group)
@@ -121,6 +131,52 @@ def block(c: Contraction, spec: TargetSpec) -> Blocking:
         shared=shared,
         copies_left=_left_copy(c, group, itemsize),
         parallel=parallel,
+    )
+
+
+def _in_parts(
+    c: Contraction,
+    spec: TargetSpec,
+    tile: RegisterTile,
+    width: int,
+    itemsize: int,
+    *,
+    parallel: bool,
+) -> Blocking:
+    """Let each task sum some of the products, for the whole result: operands are read once."""
+    tiles = ceil(c.columns.extent / width)
+    units = max(1, c.rows.extent // tile.rows)
+    products = prod(g.extent for g in c.reduced)
+    limit = core_of(spec).panel_bytes(spec) // ((c.rows.extent + tiles * width) * itemsize)
+    blocks = Sum.cut_to(c.reduced, min(limit, products // _PARTS))
+    return Blocking(
+        tile=tile,
+        width=width,
+        group=tiles,
+        chunk=units,
+        units=units,
+        sum=blocks,
+        packs=False,
+        shared=False,
+        copies_left=_left_copy(c, tiles, itemsize),
+        parallel=parallel,
+        parts=ceil(blocks.blocks / ceil(blocks.blocks / _PARTS)),  # none of them empty
+    )
+
+
+def _is_long_sum(c: Contraction, spec: TargetSpec, itemsize: int) -> bool:
+    """Tell whether a small result sums over operands too large for the cache.
+
+    Tasks that share the result would each read both operands from memory.
+    """
+    rows, columns = c.rows.extent, c.columns.extent
+    products = prod(g.extent for g in c.reduced)
+    return (
+        c.batch.extent == 1
+        and c.outer_rows.extent == 1
+        and products >= 64 * max(rows, columns)
+        and products * (rows + columns) * itemsize > 4 * core_of(spec).panel_bytes(spec)
+        and _PARTS * rows * columns * itemsize <= _PARTS_BYTES
     )
 
 

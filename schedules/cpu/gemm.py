@@ -10,11 +10,19 @@
                         for r, v in unrolled: acc[r, v] += left[i + r, k] · panel[j, k, v]
                     out[i + r, j + v] = epilogue(acc[r, v])     # after the last block
 
+A small result that sums over operands larger than the cache, as the weight gradient of a 1x1
+convolution over many pixels, has its sum cut instead: each task sums some of the products for the
+whole result, and the parts are added in order.
+
+    for t in parallel(parts): part[t, …] = Σ over its blocks of the sum, as above
+    out = epilogue(part[0, …] + part[1, …] + …)
+
 Rows and columns that are left over get tiles of their own, so no loop carries a condition. The
 order of every sum depends on the shapes alone, never on the number of threads.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -71,13 +79,16 @@ class Nest:
         self.pitch = blocking.group * blocking.width
         self.partial = None
         if blocking.sum.blocks > 1:
-            self.partial = self._buffer(self.loops.chunk_rows * self.pitch, "partial")
+            size = blocking.parts * self.loops.chunk_rows * self.pitch
+            self.partial = self._buffer(size, "partial")
 
     def build(self) -> Any:
         """Return the whole nest."""
         chunks, groups = -(-self.b.units // self.b.chunk), -(-self.loops.all_tiles // self.b.group)
         counts = [self.c.batch.extent, chunks, groups]
         kind = PARALLEL if self.b.parallel else SERIAL
+        if self.b.parts > 1:
+            return self._parts(kind)
 
         def task(t: Any) -> Any:
             batch, chunk, group = unravel(t, counts)
@@ -107,6 +118,36 @@ class Nest:
             rows(partial(self._begin, group)) if self.partial is not None else None,
             self.loops.blocks(batch, sums),
             rows(partial(self._finish, batch, group)) if self.partial is not None else None,
+        )
+
+    def _parts(self, kind: Any) -> Any:
+        """Sum parts of the products side by side, each over the whole result, then add them."""
+
+        def of(part: Any, rows: Rows) -> Rows:
+            return replace(rows, local=rows.local + part * self.loops.chunk_rows)
+
+        def task(part: Any) -> Any:
+            def sums(block: Block) -> Any:
+                def tile(rows: Rows) -> Any:
+                    return self._row_tile(block, zero, of(part, rows))
+
+                return self.loops.row_tiles_of(zero, tile)
+
+            def begin(rows: Rows) -> Any:
+                return self._begin(zero, of(part, rows))
+
+            left = self.operands.left_rows
+            return sequence(
+                None if left is None else tirx.AllocBuffer(left),
+                self.loops.row_tiles_of(zero, begin),
+                self.loops.blocks({}, sums, part),
+            )
+
+        zero = self.loops.number(0)
+        return sequence(
+            tirx.AllocBuffer(self.partial),
+            loop("t", self.b.parts, self.index, task, kind),
+            self.loops.row_tiles_of(zero, partial(self._finish, {}, zero)),
         )
 
     def _row_tile(self, part: Block, group: Any, rows: Rows) -> Any:
@@ -177,7 +218,12 @@ class Nest:
 
     def _finish(self, batch: Values, group: Any, rows: Rows) -> Any:
         def total(columns: Columns, r: Any, v: Any) -> Any:
-            return tirx.BufferLoad(self.partial, self._place(rows, columns, r, v))
+            found = None
+            for part in range(self.b.parts):
+                moved = replace(rows, local=rows.local + part * self.loops.chunk_rows)
+                one = tirx.BufferLoad(self.partial, self._place(moved, columns, r, v))
+                found = one if found is None else found + one
+            return found
 
         def tile(columns: Columns) -> Any:
             def row(r: Any) -> Any:

@@ -74,8 +74,8 @@ class TileLoops:
         """Return a constant index."""
         return tirx.const(value, self.index)
 
-    def blocks(self, batch: Values, body: Callable[[Block], Any]) -> Any:
-        """Run through the blocks of the sum."""
+    def blocks(self, batch: Values, body: Callable[[Block], Any], part: Any = None) -> Any:
+        """Run through the blocks of the sum, or through those of one part."""
         cut, size = self.b.sum.cut, self.b.sum.chunk
         if cut is None:
             return body(Block(batch, 0, 1))
@@ -88,7 +88,12 @@ class TileLoops:
                 values |= group.at(position)
             return body(Block(values, last * size, self._at_most(size, cut.extent, last * size)))
 
-        return loop("ko", self.b.sum.blocks, self.index, at)
+        if part is None:
+            return loop("ko", self.b.sum.blocks, self.index, at)
+        size_of_part = -(-self.b.sum.blocks // self.b.parts)
+        first = part * size_of_part
+        count = self._at_most(size_of_part, self.b.sum.blocks, first)
+        return loop("ko", count, self.index, lambda ko: at(first + ko))
 
     def row_tiles_of(self, first: Any, body: Callable[[Rows], Any]) -> Any:
         """Run through the row tiles of the chunk that begins at unit ``first``."""

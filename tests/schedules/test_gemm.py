@@ -1,11 +1,20 @@
 import numpy as np
 import pytest
 import tvm
-from kernel_cases import assembly, compile_kernel, count, fuse_kernel, run_kernel
-from tvm import te, tirx
+from kernel_cases import (
+    assembly,
+    compile_kernel,
+    count,
+    fuse_kernel,
+    run_kernel,
+    run_on_one_and_two_threads,
+)
+from tvm import s_tir, te, tirx
 from tvm.relax import op as R
 
 from pock_tvm.relay_passes.operators.matmul import matmul, permuted_matmul
+from pock_tvm.schedules.cpu.blocking import block
+from pock_tvm.schedules.cpu.contraction import read_contraction
 from pock_tvm.schedules.cpu.gemm import gemm
 from pock_tvm.schedules.cpu.tiles import register_tile
 from pock_tvm.schedules.cpu.vectors import pieces
@@ -58,6 +67,23 @@ def test_matrix_product(form, m, n, k):
     assert gemm(func, get_target("host")) is not None
     (got,) = run_kernel(func, [a, b])
     _close(got, _product(form, a, b), k)
+
+
+@pytest.mark.parametrize(
+    "m,n,k",
+    [(16, 96, 20_000), (13, 37, 30_001), (3, 100, 33_000), (16, 96, 100_352)],
+)
+def test_a_long_sum_into_a_small_result_is_cut_in_parts(m, n, k):
+    a, b = _operands("TN", m, n, k)
+    func = fuse_kernel(lambda x, y: permuted_matmul(x, y, [1, 0], [0, 1]), a, b)
+    spec = get_target("host")
+    cut = block(read_contraction(s_tir.Schedule(func), spec), spec)
+    assert cut.parts > 1
+    size = -(-cut.sum.blocks // cut.parts)
+    assert (cut.parts - 1) * size < cut.sum.blocks
+    (one,), (two,) = run_on_one_and_two_threads(func, [a, b])
+    _close(one, _product("TN", a, b), k)
+    np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("form", FORMS)
