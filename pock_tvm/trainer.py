@@ -26,7 +26,7 @@ from pock_tvm.artifact.description import (
 from pock_tvm.artifact.draws import Draws
 from pock_tvm.artifact.export import export_weights, original_layout_of, stored_weights
 from pock_tvm.artifact.load import load_artifact
-from pock_tvm.artifact.session import Progress, Session
+from pock_tvm.artifact.session import Progress, Session, usable_cores
 from pock_tvm.augmentation import Augmentation
 from pock_tvm.errors import BatchError, DivergedError, UnknownNameError
 from pock_tvm.learning_rate import Rate, Schedule, rate_function
@@ -67,7 +67,7 @@ class Trainer:
             ArtifactError: the artifact is damaged, or for another machine.
         """
         self.artifact = load_artifact(artifact)
-        self._session = Session(self.artifact, threads or _usable_cores())
+        self._session = Session(self.artifact, threads or usable_cores())
         self._history: list[StepRecord] = []
 
     @property
@@ -377,12 +377,6 @@ class Trainer:
     def _advance(self, seed: int, cursor: int) -> None:
         step = self._session.progress.step
         self._session.progress = Progress(step=step, cursor=cursor, seed=seed)
-
-
-def _usable_cores() -> int:
-    """Count the cores that this process may run on, up to what the runtime takes."""
-    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
-    return min(64, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
 def _valid(label: TensorSpec, labels: np.ndarray) -> int:

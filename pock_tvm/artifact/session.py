@@ -179,6 +179,12 @@ class Session:
             raise _ERRORS.get(code, PockError)(message)
 
 
+def usable_cores() -> int:
+    """Count the cores that this process may run on, up to what the runtime takes."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    return min(64, len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
 def _page_aligned(nbytes: int) -> np.ndarray:
     """Return zeroed memory that takes no room until it is touched."""
     return np.frombuffer(mmap.mmap(-1, max(nbytes, mmap.PAGESIZE)), np.uint8)

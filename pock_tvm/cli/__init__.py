@@ -10,6 +10,7 @@ import click
 
 from pock_tvm import PockError, __version__
 from pock_tvm.cli.apply_delta import apply_delta_command
+from pock_tvm.cli.bench import bench_command
 from pock_tvm.cli.check import check_command
 from pock_tvm.cli.compile import compile_command
 from pock_tvm.cli.deploy import deploy_command
@@ -96,6 +97,7 @@ for _command in (
     apply_delta_command,
     inspect_command,
     profile_command,
+    bench_command,
     deploy_command,
     run_remote_command,
     targets_command,

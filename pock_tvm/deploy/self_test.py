@@ -16,6 +16,7 @@ from pock_tvm.artifact.dataset_file import write_dataset
 from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
 from pock_tvm.artifact.load import Artifact
 from pock_tvm.artifact.machine import architecture, why_not_here
+from pock_tvm.artifact.made_up import draw
 from pock_tvm.deploy.connection import Connection, run_in_folder
 from pock_tvm.errors import DeployError
 
@@ -56,10 +57,12 @@ def write_samples(path: Path, description: ArtifactDescription) -> None:
     count = description.batch * description.accumulate
     label = label_tensor(description)
     tensors = input_tensors(description)
-    inputs = {tensor.name: _made_up(generator, tensor, count) for tensor in tensors}
-    write_dataset(
-        path, description, inputs, None if label is None else _made_up(generator, label, count)
-    )
+
+    def drawn(tensor: TensorSpec) -> np.ndarray:
+        return draw(generator, tensor, (count, *tensor.original_shape[1:]))
+
+    inputs = {tensor.name: drawn(tensor) for tensor in tensors}
+    write_dataset(path, description, inputs, None if label is None else drawn(label))
 
 
 def train_words(samples: str) -> tuple[str, ...]:
@@ -144,12 +147,3 @@ def parse_run(output: bytes) -> tuple[tuple[float, ...], dict[str, Any]]:
         return steps, json.loads(lines[-1])
     except (ValueError, IndexError):
         raise DeployError(f"pock_train wrote what no run writes: {lines[-1:]}") from None
-
-
-def _made_up(generator: np.random.Generator, tensor: TensorSpec, count: int) -> np.ndarray:
-    shape = (count, *tensor.original_shape[1:])
-    if tensor.dtype.startswith(("int", "uint")):
-        return generator.integers(0, tensor.limit or 2, shape).astype(tensor.dtype)
-    if tensor.dtype == "bfloat16":  # the upper half of a float32
-        return (generator.standard_normal(shape, "float32").view(np.uint32) >> 16).astype("uint16")
-    return generator.standard_normal(shape).astype(tensor.dtype)
