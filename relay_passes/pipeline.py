@@ -33,6 +33,7 @@ from pock_tvm.relay_passes.eliminate_dropout import EliminateDropout
 from pock_tvm.relay_passes.fold_constants import FoldConstants
 from pock_tvm.relay_passes.fold_empty_tensors import FoldEmptyTensors
 from pock_tvm.relay_passes.fold_pad_into_conv2d import FoldPadIntoConv2d
+from pock_tvm.relay_passes.fold_scale_into_conv2d import FoldScaleIntoConv2d
 from pock_tvm.relay_passes.fuse_attention import FuseAttention
 from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMatmul
 from pock_tvm.relay_passes.gradient_transforms import clipping_transform
@@ -177,6 +178,7 @@ def _gradients(
     """Return the passes from a canonical model to its loss and gradients."""
     return [
         *([AppendTeacher(*teacher)] if teacher else []),
+        FoldScaleIntoConv2d({*trainable} - slices.keys()),
         AppendLoss(loss),
         SplitBatch(*micro_batches),
         DeriveBackward(trainable),
