@@ -1,4 +1,4 @@
-"""Scale the weight of a convolution instead of what it computes, where the weight learns.
+"""Scale the weight of a convolution instead of what it computes, where weight and scale learn.
 
 Before:  y = (conv2d(x, w) - μ) · s            s, μ per output channel, as of a frozen batch norm
 After:   y = conv2d(x, w · s) - μ · s
@@ -7,8 +7,9 @@ A net of which all learns would keep conv2d(x, w) for s̄ = Σ ȳ · (conv2d(x, 
 every cotangent by s. Derived from the second form, with G the weight gradient against ȳ, both
 happen on tensors of the weight's size: w̄ = G · s, s̄ = Σ w · G - Σ ȳ · μ. (For s̄ two sums are
 subtracted where the first form cancels nothing: its error is that of float32 times |μ| / σ.) What
-learns stays the same, so an optimizer does the same step. Where the weight is frozen the scale
-costs nothing behind the convolution, and it stays there. Run it before ``DeriveBackward``.
+learns stays the same, so an optimizer does the same step. Where one of them is frozen nothing is
+kept for s̄, or the weight has no gradient to take it from; a scale costs nothing behind the
+convolution, and it stays there. Run it before ``DeriveBackward``.
 """
 
 from collections import Counter
@@ -26,7 +27,7 @@ class FoldScaleIntoConv2d:
     """Rewrite a scaled convolution to one with a scaled weight."""
 
     def __init__(self, learning: Collection[str]) -> None:
-        """Rewrite the convolutions whose weight is a parameter named in ``learning``."""
+        """Rewrite where the weight is named in ``learning``, and the scale is made of such."""
         self.learning = frozenset(learning)
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
@@ -52,6 +53,10 @@ class FoldScaleIntoConv2d:
 def _scaled(main: relax.Function, learning: Collection[str]) -> list[bool]:
     """Tell for each binding whether it scales a convolution that nothing else reads."""
     values = {b.var: b.value for b in bindings_of(main)}
+    learns = {p for p in main.params if p.name in learning}
+    for var, value in values.items():
+        if any(v in learns for v in _reads(value)):
+            learns.add(var)
     reads = Counter(v for value in [*values.values(), main.body.body] for v in _reads(value))
 
     def own(var: relax.Expr) -> relax.Expr | None:
@@ -69,8 +74,9 @@ def _scaled(main: relax.Function, learning: Collection[str]) -> list[bool]:
         if not is_call_to(call, "relax.nn.conv2d") or call.attrs.kernel_layout != "HWIO":
             return False
         weight = call.args[1]
-        learns = isinstance(weight, relax.Var) and weight.name in learning
-        return learns and static_shape(scale) == static_shape(weight)[-1:]
+        if weight not in learns or weight in values or scale not in learns:
+            return False
+        return static_shape(scale) == static_shape(weight)[-1:]
 
     return [scales(b.value) for b in bindings_of(main)]
 

@@ -44,7 +44,7 @@ CASES = {
 def test_the_weight_is_scaled(case):
     build, shapes = CASES[case]
     mod = main_of(build, shapes)
-    after = check_pass(FoldScaleIntoConv2d(["w"]), mod)
+    after = check_pass(FoldScaleIntoConv2d(["w", "s"]), mod)
     assert operators(after)[:2] == ["multiply", "nn.conv2d"]
     whole = static_shape(mod["main"].body.body)
     multiplied = [b for b in bindings_of(after["main"]) if "multiply" in str(b.value)]
@@ -64,15 +64,16 @@ def test_gradients_are_those_of_the_first_form(case):
     generator = np.random.default_rng(0)
     arrays = [generator.normal(size=shape) for shape in shapes.values()]
     wanted = run(derive(mod), *arrays)
-    got = run(derive(FoldScaleIntoConv2d(["w"])(mod)), *arrays)
+    got = run(derive(FoldScaleIntoConv2d(["w", "s"])(mod)), *arrays)
     for a, b in zip(got, wanted, strict=True):
         # float64; a sum over up to 72 pixels and 36 products, less another of its size
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * np.abs(b).max())
 
 
-def test_a_frozen_weight_is_scaled_behind_its_convolution():
+@pytest.mark.parametrize("learning", [["s", "m"], ["w", "m"]])
+def test_where_one_is_frozen_the_scale_stays_behind_the_convolution(learning):
     mod = main_of(normed, SHAPES)
-    tvm.ir.assert_structural_equal(FoldScaleIntoConv2d(["s", "m"])(mod), mod)
+    tvm.ir.assert_structural_equal(FoldScaleIntoConv2d(learning)(mod), mod)
 
 
 def read_twice(bb, x, w, s, m):
@@ -93,7 +94,7 @@ def shifted_by_pixels(bb, x, w, s, m):
 @pytest.mark.parametrize("build", [read_twice, by_pixels, shifted_by_pixels])
 def test_what_is_no_scale_of_channels_alone_stays(build):
     mod = main_of(build, SHAPES)
-    tvm.ir.assert_structural_equal(FoldScaleIntoConv2d(["w"])(mod), mod)
+    tvm.ir.assert_structural_equal(FoldScaleIntoConv2d(["w", "s"])(mod), mod)
 
 
 def test_a_weight_that_is_computed_stays():
@@ -101,4 +102,4 @@ def test_a_weight_that_is_computed_stays():
         return scaled(bb, x, bb.emit(op.add(w, relax.const(1.0, "float64"))), s, m)
 
     mod = main_of(build, SHAPES)
-    tvm.ir.assert_structural_equal(FoldScaleIntoConv2d(["w"])(mod), mod)
+    tvm.ir.assert_structural_equal(FoldScaleIntoConv2d(["w", "s"])(mod), mod)
