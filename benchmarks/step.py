@@ -6,13 +6,13 @@ Prints one JSON line per system: ``system, model, batch, update, optimizer, thre
 median), ``peak_bytes, loss, ratio`` and the machine. Systems take turns, A B A B, after the same
 number of warm-up steps, so that all see the machine's drift; ``ratio`` is the median of the
 quotients of neighbouring steps, ours over the peer's. ``loss`` is that of the last step. The run
-fails where two systems differ by more than 1e-5 in the loss of the first two steps, that is before
-and after an update (MNN by 1e-3); later ones may drift apart, as any two float32 runs of a deep
-ReLU net do. A peer with ``same_update: false`` learns other parameters, for its batch norms are
-folded or MNN leaves some frozen: of its losses only the first is held to that. The zoo's
-``mobilenet_v2@small`` is too sensitive for that limit (random weights, a loss that an update of
-1e-6 of the gradient overshoots): PyTorch in two memory layouts differs by 7e-5 there, ours by 1e-5
-from float64. The full-size models are within it.
+fails where two systems differ by more than 1e-5 in the first loss (MNN by 1e-3), or by more than
+another 0.5 % in what the first update took off it. That is the room which rounding takes in a deep
+net: for MobileNetV2, batch 1, float64 loses 0.33704 in its first update, PyTorch 0.33705,
+TensorFlow 0.33718, pock 0.33678, JAX 0.33673, for where a value meets the corner of a ReLU6,
+float32 sends its gradient the one way or the other. A peer with ``same_update: false`` learns other
+parameters, for its batch norms are folded or MNN leaves some frozen: of its losses only the first
+is compared.
 
 All systems run with an allocator that keeps what it was given (``MALLOC_MMAP_MAX_=0``), for page
 faults take up to a quarter of a step of PyTorch's. Where memory is measured, it is as it comes.
@@ -44,6 +44,8 @@ RESULTS = Path(__file__).parent / "results"
 MEMORY_STEPS = 3
 KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 """What glibc reads when a process starts: keep memory for later, do not give it back."""
+UPDATE_LIMIT = 5e-3
+"""By what part two systems may differ in how much an update takes off the loss."""
 LEARNS = "learns.json"
 """The names that learn, beside the systems' own files, for the processes that measure memory."""
 
@@ -134,7 +136,8 @@ def _timed(
         name, comparable = system.name, 2 if system.same_update else 1
         pairs = zip(losses[name][:comparable], losses["pock"][:comparable], strict=True)
         for i, (theirs, ours) in enumerate(pairs):
-            if abs(theirs - ours) > system.loss_limit * abs(ours):
+            taken_off = abs(ours - losses["pock"][0])
+            if abs(theirs - ours) > system.loss_limit * abs(ours) + UPDATE_LIMIT * taken_off:
                 sys.exit(
                     f"{name} has loss {theirs} after {i} updates, pock {ours}: "
                     "they do not do the same work"
