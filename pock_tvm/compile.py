@@ -174,6 +174,11 @@ def compile(
     started = time.perf_counter()
     refuse_foreign_folder(Path(output).absolute())  # before minutes of work, not after
     spec = get_target(target) if isinstance(target, str) else target
+    if not spec.has_system and (executable or library):
+        raise PockError(
+            f"{spec.name} runs no operating system, and takes neither an executable nor a shared "
+            "library; leave both out, and link step.o with runtime/ into a program of your own"
+        )
     loss = make_loss(loss) if isinstance(loss, str) else loss
     optimizer = make_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
     clipping = make_clipping(clip) if isinstance(clip, str) else clip
@@ -246,6 +251,7 @@ def compile(
     )
     tell("link", 0, 1)
     system = str(spec.tvm_options.get("mtriple"))
+    to_run = spec.has_system and not spec.is_at_hand
     in_applications = "-android" in system or "-macos" in system
     artifact = write_artifact(
         output,
@@ -253,7 +259,7 @@ def compile(
         built.objects,
         graphs.values,
         spec,
-        executable=not spec.is_at_hand if executable is None else executable,
+        executable=to_run if executable is None else executable,
         library=spec.is_at_hand or in_applications if library is None else library,
         sources=built.sources,
         unused=model.unused,

@@ -7,13 +7,24 @@ import difflib
 from pathlib import Path
 
 from pock_tvm.errors import UnknownNameError
-from pock_tvm.targets import android, apple, arm, hexagon, metal, nvidia, opencl, riscv, x86
+from pock_tvm.targets import (
+    android,
+    apple,
+    arm,
+    cortex_m,
+    hexagon,
+    metal,
+    nvidia,
+    opencl,
+    riscv,
+    x86,
+)
 from pock_tvm.targets.base import DeviceSpec, TargetSpec
 from pock_tvm.targets.target_file import read_target
 
 __all__ = ["DeviceSpec", "TargetSpec", "get_target", "target_specs"]
 
-_FAMILIES = (x86, arm, android, apple, hexagon, riscv, metal, nvidia, opencl)
+_FAMILIES = (x86, arm, android, apple, hexagon, riscv, cortex_m, metal, nvidia, opencl)
 
 
 def target_specs() -> dict[str, TargetSpec]:

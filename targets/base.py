@@ -76,6 +76,11 @@ class TargetSpec:
         """Tell whether the machine is the one that compiles, which can load what it made."""
         return self.name in ("host", "opencl")
 
+    @property
+    def has_system(self) -> bool:
+        """Tell whether an operating system runs there, for threads, files and programs."""
+        return "none" not in str(self.tvm_options.get("mtriple")).split("-")
+
     def build(self) -> Target:
         """Return the TVM target to compile for; of one with a GPU, that of its processor."""
         return Target(dict(self.tvm_options))

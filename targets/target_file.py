@@ -30,7 +30,7 @@ else:
 
 _COUNTS = ("vector_bits", "vector_registers", "l1_bytes", "l2_bytes", "cores")
 _LISTS = ("zig_options", "emulator")
-_ARCHITECTURES = "x86_64|aarch64|arm64|(arm|thumb)(v\\w+)?|hexagon|riscv(32|64)"
+_ARCHITECTURES = "x86_64|aarch64|arm64|(arm|thumb)(v[\\w.]+)?|hexagon|riscv(32|64)"
 _LEAST_REGISTERS = 8
 """A register tile, a row of the panel and a broadcast take that many."""
 

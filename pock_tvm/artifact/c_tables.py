@@ -125,6 +125,44 @@ const pock_artifact_table pock_artifact = {{
 """
 
 
+def weights_section(weights: WeightsFile) -> str:
+    """Return the text of ``pock_weights.S``, which puts the weights file into a program.
+
+    It names the file's hash for compilers that keep objects by what their sources say: zig.
+    """
+    return f"""/* The weights file, SHA-256 {weights.sha256}, for pock_open_memory.
+ * Assemble with -I and the artifact's folder. In C:
+ *   extern const unsigned char pock_weights[], pock_weights_end[]; */
+  .section .rodata.pock_weights, "a"
+  .balign 64
+  .global pock_weights
+pock_weights:
+  .incbin "weights.safetensors"
+  .global pock_weights_end
+pock_weights_end:
+"""
+
+
+def c_sizes(description: ArtifactDescription, weights: WeightsFile) -> str:
+    """Return the text of ``pock_sizes.h``: memory to declare in a program without a heap."""
+    regions = description.regions
+    workspace = _aligned(regions.workspace_bytes_per_thread)
+    return f"""/* Written by pock_tvm for one artifact: the memory that one thread asks for. */
+#ifndef POCK_SIZES_H
+#define POCK_SIZES_H
+
+#define POCK_SESSION_BYTES 768
+#define POCK_STATE_BYTES {max(regions.state_bytes, 1)}
+#define POCK_ARENA_BYTES {max(regions.arena_bytes + workspace, 1)}
+
+/* Where the frozen weights lie behind pock_weights, for pock_init. */
+#define POCK_FROZEN_OFFSET {weights.data_offset}
+#define POCK_FROZEN_BYTES {regions.frozen_bytes}
+
+#endif
+"""
+
+
 def _picture(description: ArtifactDescription) -> str:
     found = picture_of(description)
     if found is None:

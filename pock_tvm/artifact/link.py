@@ -25,6 +25,7 @@ LIBRARY_SOURCES = (
     "pock_threads.c",
     "pock_workspace.c",
     "pock_files.c",
+    "pock_memory.c",
     "pock_sha256.c",
     "pock_sha256_fast.c",
 )
@@ -37,6 +38,18 @@ EXECUTABLE_SOURCES = (
     "pock_options.c",
     "pock_main.c",
 )
+BARE_SOURCES = (
+    "pock_start.c",
+    "pock_errors.c",
+    "pock_runtime.c",
+    "pock_workspace.c",
+    "pock_memory.c",
+    "pock_sha256.c",
+    "pock_sha256_fast.c",
+    "pock_bare.c",
+)
+"""The runtime of a machine without an operating system."""
+BARE_FILES = ("pock.h", "pock_internal.h", "pock_augment.h", *BARE_SOURCES)
 PROFILER_SOURCES = (*LIBRARY_SOURCES, "pock_profile.c")
 DRIVER_SOURCES = {
     "cuda": ("pock_cuda.c",),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pock_tvm.artifact import link, machine, manifest
-from pock_tvm.artifact.c_tables import WeightsFile, c_tables
+from pock_tvm.artifact.c_tables import WeightsFile, c_sizes, c_tables, weights_section
 from pock_tvm.artifact.description import ArtifactDescription
 from pock_tvm.artifact.export import write_tensors
 from pock_tvm.artifact.layout import layout_problem
@@ -72,7 +72,11 @@ def write_artifact(
         tables = c_tables(
             description, artifact_id, weights, features, has_device=spec.device is not None
         )
-        _write_sources(folder / "runtime", {"pock_artifact.c": tables, **(sources or {})}, spec)
+        generated = {"pock_artifact.c": tables, **(sources or {})}
+        if not spec.has_system:
+            generated["pock_sizes.h"] = c_sizes(description, weights)
+            generated["pock_weights.S"] = weights_section(weights)
+        _write_sources(folder / "runtime", generated, spec)
         compiled = [
             link.compile_object(folder / "runtime" / name, spec.zig_target)
             for name in sources or ()
@@ -195,7 +199,8 @@ def _write_sources(folder: Path, generated: Mapping[str, str], spec: "TargetSpec
     """Copy the runtime, so that a user can build it with a tool chain of their own."""
     folder.mkdir()
     driver = (*link.DRIVER_HEADERS, *link.driver_sources(spec)) if spec.device else ()
-    for name in (*link.HEADERS, *link.EXECUTABLE_SOURCES, *driver):
+    hosted = (*link.HEADERS, *link.EXECUTABLE_SOURCES, *driver)
+    for name in hosted if spec.has_system else link.BARE_FILES:
         shutil.copyfile(link.RUNTIME / name, folder / name)
     for name, text in generated.items():
         (folder / name).write_text(text, encoding="utf-8")

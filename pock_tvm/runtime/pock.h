@@ -3,7 +3,8 @@
  * The caller owns all memory: it hands a session and three regions to pock_init (or pock_open), and nothing is allocated
  * after that. Sessions share no state, so one library can train several copies of its model at once; calls on one
  * session must not overlap. Every function that returns int returns POCK_OK or an error code, and then pock_last_error
- * holds one line that says what is wrong. Nothing here aborts, whatever it is given.
+ * holds one line that says what is wrong. Nothing here aborts, whatever it is given. On a machine without an operating
+ * system there is one thread, and what takes the name of a file (pock_open, pock_checkpoint_*) is left out.
  */
 #ifndef POCK_H
 #define POCK_H
@@ -119,6 +120,10 @@ POCK_API int pock_init(pock_session *session, const pock_setup *setup);
 /* Start a session from the weights file: map the frozen weights read-only, copy the initial values into the state. The
  * file must stay as it is until pock_shutdown. */
 POCK_API int pock_open(pock_session *session, const char *weights, const pock_setup *setup);
+
+/* Start a session from the weights file as it lies in memory, at a multiple of 64: in flash, or mapped by the caller. The
+ * frozen weights are read there, so it must stay until pock_shutdown; the initial values are copied into the state. */
+POCK_API int pock_open_memory(pock_session *session, const void *weights, size_t bytes, const pock_setup *setup);
 
 /* Join the threads, unmap the weights. The message of the last error stays readable. */
 POCK_API void pock_shutdown(pock_session *session);

@@ -135,3 +135,9 @@ void pock_place_threads(pock_session *session, const char *root, int affinity) {
     pock_say(session, POCK_LOG_INFO, "threads stay on the %d fast ones of %d cores", fast, count);
   }
 }
+
+void pock_release_starter(pock_session *session) {
+  if (!session->workers[0].placed || !pthread_equal(pthread_self(), session->starter)) return;
+  (void)pock_set_cores(&session->starter_cores);
+  session->workers[0].placed = 0;
+}

@@ -1,9 +1,12 @@
 /* One line for whatever went wrong, and the log. */
 #include "pock_internal.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
+
+#if POCK_SYSTEM
+#include <stdio.h>
+#define pock_format vsnprintf
+#endif
 
 /* Of a call that had no session. One for all threads: thread-local room is scarce where a process loads many artifacts. */
 static _Atomic(const char *) lost_error = "";
@@ -19,7 +22,7 @@ int pock_fail(pock_session *session, int code, const char *format, ...) {
   if (!atomic_flag_test_and_set(&session->error_taken)) {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(session->error, sizeof session->error, format, arguments);
+    pock_format(session->error, sizeof session->error, format, arguments);
     va_end(arguments);
     if (session->log) session->log(session->log_context, POCK_LOG_ERROR, session->error);
   }
@@ -36,7 +39,7 @@ void pock_say(pock_session *session, int level, const char *format, ...) {
   char line[512];
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(line, sizeof line, format, arguments);
+  pock_format(line, sizeof line, format, arguments);
   va_end(arguments);
   session->log(session->log_context, level, line);
 }
@@ -58,11 +61,13 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int
 void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count) {
   char message[384];
   size_t used = 0;
-  message[0] = 0;
   for (int32_t i = 0; i < count && used < sizeof message - 1; i++) {
     if (!parts[i]) continue;
-    int wrote = snprintf(message + used, sizeof message - used, "%s", parts[i]);
-    if (wrote > 0) used += (size_t)wrote;
+    size_t length = strlen(parts[i]), room = sizeof message - 1 - used;
+    if (length > room) length = room;
+    memcpy(message + used, parts[i], length);
+    used += length;
   }
+  message[used] = 0;
   TVMFFIErrorSetRaisedFromCStr(kind, message);
 }

@@ -13,7 +13,14 @@
 #define _DARWIN_C_SOURCE 1
 #endif
 
+/* Without an operating system there are no threads and no files: pock_bare.c answers for them. */
+#if defined(__unix__) || defined(__APPLE__)
+#define POCK_SYSTEM 1
 #include <pthread.h>
+#else
+#define POCK_SYSTEM 0
+#endif
+#include <stdarg.h>
 #include <stdatomic.h>
 
 #include "pock.h"
@@ -103,6 +110,9 @@ int pock_usable_cores(void);
 /* Decide where each thread of the session shall run; leaves nothing pinned by itself. */
 void pock_place_threads(pock_session *session, const char *root, int affinity);
 
+/* Give the thread that started the session the cores that it had before. */
+void pock_release_starter(pock_session *session);
+
 /* Of the calling thread; -1 where the system has no such thing. */
 int pock_get_cores(pock_core_set *set);
 int pock_set_cores(const pock_core_set *set);
@@ -117,18 +127,24 @@ typedef struct {
 
 typedef struct {
   pock_session *session;
-  pthread_t thread;
   unsigned char *workspace; /* a stack of its own at the end of the arena */
   uint64_t used;
   int index;
   int inside; /* runs a task: a launch from here is nested and stays serial */
+#if POCK_SYSTEM
+  pthread_t thread;
   int placed; /* runs on `cores` only */
   pock_core_set cores;
+#endif
 } pock_worker;
+
+#define POCK_WORKERS (POCK_SYSTEM ? POCK_MAX_THREADS : 1)
 
 /* The worker that this thread is, or NULL outside of a call. initial-exec: glibc would otherwise allocate the
  * variable at its first use in each thread. */
-#if defined(__GLIBC__)
+#if !POCK_SYSTEM
+#define POCK_TLS
+#elif defined(__GLIBC__)
 #define POCK_TLS _Thread_local __attribute__((tls_model("initial-exec")))
 #else
 #define POCK_TLS _Thread_local
@@ -143,7 +159,8 @@ struct pock_session {
   void *mapping; /* of the weights file, when pock_open made it */
   size_t mapping_bytes;
 
-  pock_worker workers[POCK_MAX_THREADS]; /* the first one is the calling thread */
+  pock_worker workers[POCK_WORKERS]; /* the first one is the calling thread */
+#if POCK_SYSTEM
   pock_job job;
   pthread_mutex_t mutex;
   pthread_cond_t wake, done;
@@ -154,6 +171,7 @@ struct pock_session {
 
   pthread_t starter;          /* the thread that started the session, and */
   pock_core_set starter_cores; /* where it ran before */
+#endif
 
   pock_log log;
   void *log_context;
@@ -170,6 +188,9 @@ void pock_workspace_reset(pock_session *session);
 void pock_error_clear(pock_session *session);
 int pock_fail(pock_session *session, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void pock_say(pock_session *session, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* vsnprintf for the conversions that messages use, where the C library's would want a heap. */
+int pock_format(char *to, size_t size, const char *format, va_list arguments);
 
 /* An error of a call that has no session to keep it: pock_last_error(NULL) tells. The message is a constant. */
 int pock_fail_without_session(int code, const char *message);

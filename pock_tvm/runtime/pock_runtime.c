@@ -126,7 +126,8 @@ static int call_entry(pock_session *session, int which) {
   int32_t code = entry->call(session->frozen, session->state, session->arena);
   pock_current = outer;
   if (code > 0) return code; /* of a device, which has said why */
-  if (code) return pock_fail(session, POCK_ERROR_KERNEL, "a kernel of %s failed with code %d", entry_names[which], code);
+  if (code) return pock_fail(session, POCK_ERROR_KERNEL, "a kernel of %s failed with code %d", entry_names[which],
+                             (int)code);
   return POCK_OK;
 }
 

@@ -38,9 +38,9 @@ int pock_begin(pock_session *session, const pock_setup *setup) {
   pock_error_clear(session);
   session->log = setup->log;
   session->log_context = setup->log_context;
-  if (setup->threads < 1 || setup->threads > POCK_MAX_THREADS)
+  if (setup->threads < 1 || setup->threads > POCK_WORKERS)
     return pock_fail(session, POCK_ERROR_ARGUMENT, "%d threads asked for; 1 to %d work", (int)setup->threads,
-                     POCK_MAX_THREADS);
+                     POCK_WORKERS);
   return pock_check_machine(session);
 }
 
@@ -113,10 +113,7 @@ void pock_shutdown(pock_session *session) {
   if (!session) return;
   if (session->device) pock_artifact.device->stop(session);
   pock_threads_stop(session);
-  if (session->workers[0].placed && pthread_equal(pthread_self(), session->starter)) {
-    (void)pock_set_cores(&session->starter_cores);
-    session->workers[0].placed = 0;
-  }
+  pock_release_starter(session);
   pock_unmap_file(session->mapping, session->mapping_bytes);
   session->mapping = NULL;
   session->frozen = session->state = session->arena = NULL;

@@ -32,6 +32,7 @@ class Machine:
     mtriple: str
     object_target: str
     device: None = None
+    has_system: bool = True
 
 
 HOST = Machine("host", "x86_64-linux-gnu.2.28", (), "x86_64-linux-gnu", "x86_64-linux-gnu.2.28")

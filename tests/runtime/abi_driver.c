@@ -1,6 +1,7 @@
 /* What a caller of pock.h can do wrong, and what it can ask for; one word picks the part.
  *
  *   bad WEIGHTS        every wrong start and call: a code and a message, printed, and the session works afterwards
+ *   memory WEIGHTS     starts from the weights in memory: wrong ones, then a step as after pock_open
  *   sessions WEIGHTS   two sessions trained by two threads at once, each as it would be alone
  *   log WEIGHTS DIR    what the log callback hears
  *   pinned WEIGHTS     where threads run under each affinity
@@ -125,6 +126,42 @@ static int bad(const char *weights) {
   return pock_tensor(session, "x", NULL) != NULL;
 }
 
+/* ---- memory ---- */
+
+static float first_loss(pock_session *session) {
+  float loss = 0;
+  fill(session, 1);
+  if (pock_train_step(session, 0.01f, &loss)) exit(6);
+  pock_shutdown(session);
+  return loss;
+}
+
+static int from_memory(const char *path) {
+  const size_t bytes = (size_t)pock_artifact.weights_bytes;
+  unsigned char *weights = region(bytes + 4);
+  FILE *file = fopen(path, "rb");
+  if (!file || fread(weights, 1, bytes, file) != bytes || fclose(file)) return 1;
+  pock_session *session = region(pock_session_bytes());
+  const pock_setup setup = whole_setup(1);
+  pock_setup trusting = setup;
+  trusting.trust_weights = 1;
+  show("none", pock_open_memory(session, NULL, bytes, &setup), session);
+  show("short", pock_open_memory(session, weights, bytes - 1, &setup), session);
+  weights[bytes - 1] ^= 1;
+  show("damaged", pock_open_memory(session, weights, bytes, &setup), session);
+  show("trusted", pock_open_memory(session, weights, bytes, &trusting), session);
+  pock_shutdown(session);
+  weights[bytes - 1] ^= 1;
+  memmove(weights + 4, weights, bytes);
+  show("askew", pock_open_memory(session, weights + 4, bytes, &setup), session);
+  memmove(weights, weights + 4, bytes);
+  memset(setup.state, 255, setup.state_bytes); /* also what starts at zero is written */
+  show("whole", pock_open_memory(session, weights, bytes, &setup), session);
+  float loss = first_loss(session);
+  if (pock_open(session, path, &setup)) return 1;
+  return first_loss(session) != loss;
+}
+
 /* ---- sessions ---- */
 
 typedef struct {
@@ -219,6 +256,7 @@ int main(int count, char **words) {
   atexit(free_regions);
   setvbuf(stdout, NULL, _IOLBF, 1 << 12);
   if (count == 3 && !strcmp(words[1], "bad")) return bad(words[2]);
+  if (count == 3 && !strcmp(words[1], "memory")) return from_memory(words[2]);
   if (count == 3 && !strcmp(words[1], "sessions")) return sessions(words[2]);
   if (count == 4 && !strcmp(words[1], "log")) return listen(words[2], words[3]);
   if (count == 3 && !strcmp(words[1], "pinned")) return pinned(words[2]);

@@ -65,6 +65,20 @@ def test_wrong_use_gets_a_code_and_a_message(driver, artifact):
     ]
 
 
+def test_weights_may_lie_in_memory(driver, artifact):
+    size = artifact.weights.stat().st_size
+    assert run(driver, "memory", artifact.weights) == [
+        "none: 7 the weights are missing: they are NULL",
+        f"short: 7 the weights have {size - 1} bytes, not {size}: truncated, or of another "
+        "artifact",
+        "damaged: 7 the weights do not have the SHA-256 of this artifact's: damaged, or of another "
+        "artifact",
+        "trusted: 0 ",
+        "askew: 7 the frozen region is not aligned to 64 bytes",
+        "whole: 0 ",
+    ]
+
+
 def test_two_threads_train_two_sessions(driver, artifact):
     assert run(driver, "sessions", artifact.weights) == ["0 0"]  # as each alone; not alike
 

@@ -183,14 +183,15 @@ def _small(blocks: Sequence[Block]) -> tuple[Block, ...]:
     return tuple(Block(max(4, b.middle // 4), max(2, b.out // 4), b.kernel, b.stride) for b in kept)
 
 
-def mcunet(*, small: bool = False) -> Built:
+def mcunet(*, small: bool = False, pixels: int = 96, classes: int = 1000) -> Built:
     """MCUNet-5fps, 96 x 96, 1000 classes (Lin et al. 2020; the table that MIT's mcunet publishes).
 
-    Small: a quarter of the channels, two blocks of each width at most, 32 x 32, 10 classes.
+    Other numbers of pixels and classes leave its layers as they are. Small: a quarter of the
+    channels, two blocks of each width at most, 32 x 32, 10 classes.
     """
     if small:
         return _built(InvertedBottlenecks(4, _small(_MCUNET_5FPS), 10), 32)
-    return _built(InvertedBottlenecks(16, _MCUNET_5FPS, 1000), 96)
+    return _built(InvertedBottlenecks(16, _MCUNET_5FPS, classes), pixels)
 
 
 def proxyless(*, small: bool = False) -> Built:

@@ -1,0 +1,1 @@
+"""A program for a Cortex-M7 board; see docs/bare-metal.md."""

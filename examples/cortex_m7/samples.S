@@ -1,0 +1,7 @@
+  .section .rodata.samples, "a"
+  .balign 4
+  .global samples
+samples:
+  .incbin SAMPLES
+  .global samples_end
+samples_end:
