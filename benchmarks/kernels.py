@@ -1,6 +1,6 @@
 """Kernels against PyTorch on the same data, interleaved, one thread.
 
-    python -m benchmarks.kernels [--filter REGEX] [--rounds N] [--json FILE]
+    python -m benchmarks.kernels [--filter REGEX] [--rounds N] [--precision bf16] [--json FILE]
 
 Each line gives the GFLOP/s of ours and of PyTorch in the best round and the ratio of the times; the
 JSON has the medians too. Both run in this thread, whose processor time is what is measured. Ours
@@ -31,7 +31,8 @@ from pock_tvm.relay_passes.operators.conv2d import (
     conv2d_weight_grad,
 )
 from pock_tvm.schedules import schedule_kernel
-from pock_tvm.targets import get_target
+from pock_tvm.targets import TargetSpec, get_target
+from pock_tvm.targets.precision import PRECISIONS, with_precision
 
 
 @dataclass(frozen=True)
@@ -247,9 +248,8 @@ def cases() -> Iterator[Callable[[], Iterator[Case]]]:
     yield lambda: conv_cases(28, 128, 128, 3, 1, 32)
 
 
-def measure(case: Case, target: str, rounds: int) -> dict[str, Any]:
+def measure(case: Case, spec: TargetSpec, rounds: int) -> dict[str, Any]:
     """Compile, check and time one kernel."""
-    spec = get_target(target)
     began = time.perf_counter()
     library = tvm.compile(schedule_kernel(case.func(), spec), target=spec.build())
     compile_s = time.perf_counter() - began
@@ -277,6 +277,7 @@ def measure(case: Case, target: str, rounds: int) -> dict[str, Any]:
     median = {name: statistics.median(t) for name, t in times.items()}
     return {
         "kernel": case.name,
+        "precision": spec.precision,
         "gflops": round(case.flops / best["ours"] / 1e9, 1),
         "torch_gflops": round(case.flops / best["torch"] / 1e9, 1),
         "ratio": round(best["torch"] / best["ours"], 2),
@@ -295,8 +296,10 @@ def main() -> None:
     parser.add_argument("--filter", default="", help="regular expression on the kernel's name")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--target", default="host")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of ours")
     parser.add_argument("--json", type=Path, help="append one line of JSON per kernel")
     arguments = parser.parse_args()
+    spec = with_precision(get_target(arguments.target), arguments.precision)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     tvm.get_global_func("runtime.config_threadpool")(1, 1)
@@ -304,7 +307,7 @@ def main() -> None:
         for case in thunk():
             if not re.search(arguments.filter, case.name):
                 continue
-            row = measure(case, arguments.target, arguments.rounds)
+            row = measure(case, spec, arguments.rounds)
             print(
                 f"{row['kernel']:38} {row['gflops']:7.1f} torch {row['torch_gflops']:7.1f} "
                 f"x{row['ratio']:5.2f} {row['us']:9.1f} us  err {row['relative_error']:.0e} "

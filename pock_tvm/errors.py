@@ -45,5 +45,9 @@ class DeployError(PockError):
     """A device cannot be reached, refuses an artifact, or computes something else with it."""
 
 
+class PrecisionError(PockError):
+    """A precision that does not exist, or that the target has no instructions for."""
+
+
 class TargetFileError(PockError):
     """A user's own target cannot be read, or describes no machine that can be compiled for."""

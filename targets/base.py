@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tvm.target import Target
+
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,9 @@ class TargetSpec:
 
     cores: int
     """Default number of threads."""
+
+    precision: Precision = "fp32"
+    """What matrix products round their operands to; sums and everything in memory are float32."""
 
     device: DeviceSpec | None = None
     """The GPU that runs the kernels; None where the processor does."""

@@ -85,11 +85,12 @@ def _complete(
             values["source"] = f"{path}, like {like}" if like else str(path)
         elif field.default is MISSING:
             raise TargetFileError(f"target {path}: {field.name} is missing; `like` can give it")
-    unknown = sorted(set(values) - {field.name for field in fields(TargetSpec)})
+    names = [field.name for field in fields(TargetSpec) if field.name != "precision"]
+    unknown = sorted(set(content) - {*names, "like"})
     if unknown:
         raise TargetFileError(
             f"target {path}: no field is called {', '.join(unknown)}; there are "
-            f"{', '.join(field.name for field in fields(TargetSpec))} and like"
+            f"{', '.join(names)} and like"
         )
     return values
 

@@ -86,18 +86,25 @@ class Blocking:
     """Tasks that share the blocks of the sum, their results added in order after them."""
 
 
-def block(c: Contraction, spec: TargetSpec) -> Blocking:
-    """Cut a contraction for a machine."""
+def block(c: Contraction, spec: TargetSpec, *, packed_bytes: int | None = None) -> Blocking:
+    """Cut a contraction for a machine.
+
+    Args:
+        c: the contraction.
+        spec: the machine.
+        packed_bytes: bytes of an element in a panel, where the operands change their type on the
+            way there, so that there has to be one; None where they do not.
+    """
     core = core_of(spec)
     tile = register_tile(c.rows.extent, c.columns.extent, c.dtype, spec)
-    itemsize = int(c.dtype[-2:]) // 8
+    itemsize = packed_bytes or int(c.dtype[-2:]) // 8
     width = min(tile.width, c.columns.extent)
     tiles = ceil(c.columns.extent / width)
     rows = c.outer_rows.extent * c.rows.extent
     products = prod(g.extent for g in c.reduced)
     units = c.outer_rows.extent if c.outer_rows.extent > 1 else max(1, c.rows.extent // tile.rows)
     unit_rows = rows / units
-    packs = not c.right_is_plain or (rows >= 4 * tile.rows and tiles > 1)
+    packs = packed_bytes is not None or not c.right_is_plain or (rows >= 4 * tile.rows and tiles > 1)
     chunk = min(units, max(1, round(512 / unit_rows)))
     panel = products * tiles * width * itemsize
     shared = packs and c.batch.extent == 1 and chunk < units and panel <= core.shared_panel_bytes

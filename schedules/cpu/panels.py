@@ -6,10 +6,10 @@ from typing import Any
 from tvm import ir, tirx
 
 from pock_tvm.schedules.cpu.contraction import strides
-from pock_tvm.schedules.cpu.nest import loop, rewrite, sequence
+from pock_tvm.schedules.cpu.nest import UNROLLED, loop, rewrite, sequence
 from pock_tvm.schedules.cpu.tile_loops import Block, Columns, Rows, TileLoops, Values
 from pock_tvm.schedules.cpu.transpose import transpose
-from pock_tvm.schedules.cpu.vectors import pieces, vector
+from pock_tvm.schedules.cpu.vectors import cut_vectors, pieces
 
 _SQUARE = 8
 """Side of the squares that a transposed panel is packed by."""
@@ -31,7 +31,7 @@ class Operands:
 
     # The right operand.
 
-    def right(self, values: Values, k: Any, columns: Columns, v: Any) -> Any:
+    def _right(self, values: Values, k: Any, columns: Columns, v: Any) -> Any:
         """Return element ``v`` of product ``k`` in a column tile."""
         if self.panel is None:
             return self._right_source(values, columns, v)
@@ -72,7 +72,7 @@ class Operands:
             place = columns.slot * self.pitch + k * columns.width + v
             return tirx.BufferStore(self.panel, self._right_source(values, columns, v), [place])
 
-        return self.vectors(columns.width, copy)
+        return self._vectors(columns.width, copy)
 
     def _pack_transposed(self, block: Block, columns: Columns) -> Any:
         def squares(values: Values, k: Any, count: int) -> Any:
@@ -127,7 +127,7 @@ class Operands:
 
     # The left operand.
 
-    def left(self, values: Values, k: Any, rows: Rows, r: Any) -> Any:
+    def _left(self, values: Values, k: Any, rows: Rows, r: Any) -> Any:
         """Return product ``k`` of row ``r`` in a row tile."""
         if self.left_rows is None:
             return self._left_source(values, rows, r)
@@ -151,7 +151,7 @@ class Operands:
             )
         return self.loops.products_of(
             block,
-            lambda values, k: self.vectors(rows.height, lambda r: element(r, values, k)),
+            lambda values, k: self._vectors(rows.height, lambda r: element(r, values, k)),
         )
 
     def _left_place(self, r: Any, k: Any) -> Any:
@@ -162,18 +162,34 @@ class Operands:
     def _left_source(self, values: Values, rows: Rows, r: Any) -> Any:
         return rewrite(self.c.left, values | rows.outer | self.c.rows.at(rows.start + r))
 
+    # Their product.
+
+    def padded(self, width: int) -> int:
+        """Return how many columns a tile of ``width`` has among the accumulators."""
+        return width
+
+    def multiply(self, block: Block, rows: Rows, columns: Columns, acc: Any) -> Any:
+        """Add the products of a block to ``acc``."""
+
+        def at(values: Values, k: Any) -> Any:
+            def row(r: Any) -> Any:
+                return self._vectors(columns.width, partial(product, r))
+
+            def product(r: Any, v: Any) -> Any:
+                place = [r * columns.width + v]
+                total = tirx.BufferLoad(acc, place)
+                products = self._left(values, k, rows, r) * self._right(values, k, columns, v)
+                return tirx.BufferStore(acc, total + products, place)
+
+            return loop("r", rows.height, self.index, row, UNROLLED)
+
+        return self.loops.products_of(block, at)
+
     # Small things.
 
-    def vectors(self, width: int, body: Any) -> Any:
-        """Run ``body(v)`` for every ``v`` below ``width``, in vectors."""
-        cuts = pieces(width, self.b.tile.lanes)
-        return sequence(
-            *(vector(n, self.index, partial(_shifted, body, offset)) for offset, n in cuts)
-        )
+    def _vectors(self, width: int, body: Any) -> Any:
+        return cut_vectors(width, self.b.tile.lanes, self.index, body)
 
     def _buffer(self, size: int, name: str) -> Any:
         return tirx.decl_buffer([self.loops.number(size)], self.c.dtype, name)
 
-
-def _shifted(body: Any, offset: int, v: Any) -> Any:
-    return body(v + offset)

@@ -26,6 +26,13 @@ def vector(lanes: int, index: str, body: Callable[[Any], Any]) -> Any:
     return loop("v", lanes, index, body, VECTORIZED)
 
 
+def cut_vectors(width: int, lanes: int, index: str, body: Callable[[Any], Any]) -> Any:
+    """Run ``body(v)`` for every ``v`` below ``width``, in vectors, written one after the other."""
+    return sequence(
+        *(vector(n, index, lambda v: body(v + offset)) for offset, n in pieces(width, lanes))
+    )
+
+
 def pointwise(
     shape: Sequence[int], lanes: int, index: str, stores: Callable[[list[Any]], Sequence[Any]]
 ) -> Any:
