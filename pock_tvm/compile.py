@@ -29,6 +29,7 @@ from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.eliminate_dropout import count_dropouts
 from pock_tvm.relay_passes.fuse_attention import Attention
 from pock_tvm.targets import TargetSpec, get_target
+from pock_tvm.targets.precision import Precision, with_precision
 from pock_tvm.update import UpdateScheme, head_names, learnable_names, parse_update, resolve
 
 Progress = Callable[[str, int, int], None]
@@ -66,6 +67,7 @@ class CompiledModel:
         return {
             "model": description.model,
             "target": description.target,
+            "precision": description.precision,
             "batch": description.batch,
             "update": description.update.get("name"),
             "optimizer": dict(description.optimizer),
@@ -116,6 +118,7 @@ def compile(
     output: str | Path,
     *,
     target: str | TargetSpec = "host",
+    precision: Precision = "fp32",
     update: str | UpdateScheme = "full",
     loss: str | Loss = "cross_entropy",
     optimizer: str | Optimizer = "sgd",
@@ -138,6 +141,8 @@ def compile(
         model: imported by ``pock_tvm.frontend``; its batch is the artifact's.
         output: folder to write; an artifact that is there already is replaced.
         target: machine that will train, by name or as data.
+        precision: what matrix products round their operands to, ``fp32`` or ``bf16``; everything
+            in memory and every sum is float32.
         update: what learns: ``full``, ``bias``, ``head``, ``last:N``, patterns, a scheme.
         loss: name, ``name:option=value,…``, or description.
         optimizer: the same.
@@ -165,6 +170,7 @@ def compile(
         progress: called as stages go by.
 
     Raises:
+        PrecisionError: the target has no instructions for the precision.
         UnknownNameError: the target, loss, optimizer, a pattern or a selector names nothing.
         UnsupportedModelError: operators without a derivative, all of them listed.
         MemoryBudgetError: the budget cannot be met.
@@ -174,6 +180,7 @@ def compile(
     started = time.perf_counter()
     refuse_foreign_folder(Path(output).absolute())  # before minutes of work, not after
     spec = get_target(target) if isinstance(target, str) else target
+    spec = with_precision(spec, precision)
     if not spec.has_system and (executable or library):
         raise PockError(
             f"{spec.name} runs no operating system, and takes neither an executable nor a shared "

@@ -8,6 +8,8 @@ import tvm_ffi
 from pock_tvm.errors import PrecisionError
 from pock_tvm.targets.base import Precision, TargetSpec
 
+__all__ = ["PRECISIONS", "Precision", "with_precision"]
+
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _BF16_FEATURES = {"x86_64": "avx512bf16", "aarch64": "bf16", "arm64": "bf16"}

@@ -85,12 +85,12 @@ def _complete(
             values["source"] = f"{path}, like {like}" if like else str(path)
         elif field.default is MISSING:
             raise TargetFileError(f"target {path}: {field.name} is missing; `like` can give it")
-    names = [field.name for field in fields(TargetSpec) if field.name != "precision"]
-    unknown = sorted(set(content) - {*names, "like"})
+    known_fields = [field.name for field in fields(TargetSpec) if field.name != "precision"]
+    unknown = sorted(set(content) - {*known_fields, "like"})
     if unknown:
         raise TargetFileError(
             f"target {path}: no field is called {', '.join(unknown)}; there are "
-            f"{', '.join(names)} and like"
+            f"{', '.join(known_fields)} and like"
         )
     return values
 

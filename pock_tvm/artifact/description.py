@@ -128,6 +128,8 @@ class ArtifactDescription:
     """Every kernel call, tensor, offset and life time of each entry point; goes to plan.json."""
     dropout: bool = False
     """Whether training drops out; prediction and evaluation never do."""
+    precision: str = "fp32"
+    """What matrix products round their operands to; everything in memory is as its dtype says."""
     accumulate: int = 1
     """Micro-batches of ``batch`` samples in one optimizer step."""
     model_sha256: str = ""

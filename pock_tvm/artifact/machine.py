@@ -37,6 +37,9 @@ _ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """LLVM's attributes, by architecture."""
 
+_BF16_PRODUCTS = {"x86_64": ("avx512_bf16",), "aarch64": ("bf16",)}
+"""What the kernels of an artifact of that precision use, whatever its target says."""
+
 _RELEVANT = ("avx", "avx2", "avx512", "avx_", "bmi", "f16c", "fma", "amx", "asimd", "sve", "i8mm")
 """A host build may use whatever LLVM finds; these are the families that its kernels do use."""
 
@@ -48,7 +51,9 @@ def architecture(tvm_options: Mapping[str, Any]) -> str:
     return str(tvm_options.get("mtriple", "")).partition("-")[0]
 
 
-def required_features(target: str, tvm_options: Mapping[str, Any]) -> tuple[str, ...]:
+def required_features(
+    target: str, tvm_options: Mapping[str, Any], precision: str = "fp32"
+) -> tuple[str, ...]:
     """Return the processor features that code for the target may use, by the kernel's names."""
     if target == "host":
         found = (name for name in _present() if name.startswith(_RELEVANT))
@@ -59,6 +64,8 @@ def required_features(target: str, tvm_options: Mapping[str, Any]) -> tuple[str,
         wanted.update(_ARM_CORES.get(core, ()))
     for attribute in tvm_options.get("mattr") or ():
         wanted.update(_ATTRIBUTES.get(attribute, {}).get(machine, ()))
+    if precision == "bf16":
+        wanted.update(_BF16_PRODUCTS.get(machine, ()))
     return tuple(sorted(wanted))
 
 

@@ -66,7 +66,9 @@ def write_artifact(
         weights = _write_weights(folder / "weights.safetensors", description, values)
         if unused:
             write_tensors(unused, {}, {"format": "pt"}, folder / "unused.safetensors")
-        features = machine.required_features(description.target, description.tvm_options)
+        features = machine.required_features(
+            description.target, description.tvm_options, description.precision
+        )
         body = manifest.describe(description, features)
         artifact_id = manifest.canonical_sha256({**body, "weights_sha256": weights.sha256})
         tables = c_tables(

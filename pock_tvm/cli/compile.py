@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pock_tvm.compile import CompiledModel
     from pock_tvm.relay_passes.decompose_batch_norm import Statistics
     from pock_tvm.relay_passes.fuse_attention import Attention
+    from pock_tvm.targets.precision import Precision
 
 
 @click.command("compile")
@@ -44,6 +45,14 @@ if TYPE_CHECKING:
     default="host",
     show_default=True,
     help="See `pock targets`; or a .toml file that describes your own.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="bf16: matrix products of operands rounded to bfloat16, summed in float32, where the"
+    " target has instructions for it. Weights and everything in memory stay float32.",
 )
 @click.option(
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Samples in a step."
@@ -234,6 +243,7 @@ def compile_command(*, frontier: Path | None, as_json: bool, **arguments: Any) -
         {
             "artifact": artifact.directory,
             "update": description.update["name"],
+            **({} if report["precision"] == "fp32" else {"precision": report["precision"]}),
             **_dropout_row(report),
             **_attention_row(report, arguments["attention"]),
             "trainable parameters": f"{report['trainable_parameters']:,}",
@@ -290,6 +300,7 @@ def compile_reference(
     model: str,
     output: Path,
     target: str,
+    precision: "Precision" = "fp32",
     batch: int,
     shapes: Sequence[str],
     output_name: str | None,
@@ -327,8 +338,10 @@ def compile_reference(
     from pock_tvm.compilation.new_head import with_new_head
     from pock_tvm.compile import compile
     from pock_tvm.targets import get_target
+    from pock_tvm.targets.precision import with_precision
 
     spec = get_target(target)
+    with_precision(spec, precision)  # before the import of the model, not after
     progress("import", 0, 1)
     from pock_tvm.frontend import load_model
     from pock_tvm.frontend.shapes import parse_shapes
@@ -340,6 +353,7 @@ def compile_reference(
         imported,
         output,
         target=spec,
+        precision=precision,
         update=update,
         loss=chosen_loss,
         optimizer=chosen_optimizer,

@@ -35,6 +35,7 @@ def inspect_command(*, path: Path, top: int, picture: Path | None, as_json: bool
     artifact /home/me/net
       model      mobilenet_v2
       target     host (kind llvm, mtriple x86_64-linux-gnu, mcpu znver4)
+      precision  fp32
       batch      2
       samples    pixel_values float32[2, 3, 224, 224], labels int32[2]
       loss       cross_entropy (label_smoothing 0.0, ignore_index -100)
@@ -94,6 +95,7 @@ def describe_artifact(artifact: "Artifact", top: int) -> dict[str, Any]:
         "target": description.target,
         "tvm_options": dict(description.tvm_options),
         "cpu_features": list(artifact.cpu_features),
+        "precision": description.precision,
         "batch": description.batch,
         "accumulate": description.accumulate,
         "dropout": description.dropout,
@@ -147,6 +149,7 @@ def _show_artifact(artifact: "Artifact", top: int) -> None:
         {
             "model": found["model"],
             "target": _with_options({"name": found["target"], **found["tvm_options"]}),
+            "precision": found["precision"],
             "batch": found["batch"],
             "samples": ", ".join(samples),
             "loss": _with_options(found["loss"]),

@@ -58,6 +58,7 @@ def describe(
     )
     return ArtifactDescription(
         target=spec.name,
+        precision=spec.precision,
         tvm_options=dict(spec.tvm_options),
         model=model.name,
         model_sha256=tensors_sha256(merge_lora(update, model.parameters)),

@@ -21,7 +21,7 @@ from typing import Any
 from tvm import ir, tirx
 
 from pock_tvm.schedules.cpu.bf16_functions import BF16Functions
-from pock_tvm.schedules.cpu.blocking import Blocking, block
+from pock_tvm.schedules.cpu.blocking import block
 from pock_tvm.schedules.cpu.contraction import Axes, Contraction, strides
 from pock_tvm.schedules.cpu.gemm_nest import Nest
 from pock_tvm.schedules.cpu.nest import loop, rewrite, sequence
@@ -44,8 +44,9 @@ def bf16_nest(c: Contraction, spec: TargetSpec) -> Any:
     rows = c.rows.extent * c.outer_rows.extent
     if len(c.reduced) != 1 or min(rows, c.columns.extent, c.reduced[0].extent) < _LEAST:
         return None
-    sides = [_side(c.left, c.rows, c.reduced[0]), _side(c.right, c.columns, c.reduced[0])]
-    if None in sides or block(c, spec).parts > 1:
+    left = _side(c.left, c.rows, c.reduced[0])
+    right = _side(c.right, c.columns, c.reduced[0])
+    if left is None or right is None or block(c, spec).parts > 1:
         return None
     functions = BF16Functions(spec)
     blocking = block(c, spec, packed_bytes=_PAIR_BYTES)
@@ -53,7 +54,7 @@ def bf16_nest(c: Contraction, spec: TargetSpec) -> Any:
     chunk = ceil(blocking.sum.chunk / run) * run
     blocking = replace(blocking, sum=replace(blocking.sum, chunk=chunk), copies_left="rows")
     loops = TileLoops(c, blocking)
-    return functions.around(Nest(PairOperands(loops, functions, *sides)).build())
+    return functions.around(Nest(PairOperands(loops, functions, left, right)).build())
 
 
 def _side(operand: Any, across: Axes, along: Axes) -> str | None:
@@ -161,40 +162,45 @@ class PairOperands:
 
     def _transposed(self, values: Values, start: Any, size: int, columns: Columns) -> Any:
         """Pack a tile of a right operand that is contiguous along the sum, square by square."""
-        lanes, width = self.lanes, self.padded(columns.width)
+        firsts = range(0, self.padded(columns.width), self.lanes)
 
         def squares(k: Any, count: int) -> Any:
-            steps: list[Any] = []
-            for first in range(0, width, lanes):
-                square = self._buffer(lanes * lanes, "int32", "rows", "local")
-                steps.append(tirx.AllocBuffer(square))
-                for row in range(lanes):
-                    place = self._run(self.loops.number(row * lanes))
-                    v = first + row
-
-                    def element(i: Any, v: int = v) -> Any:
-                        at = values | self.c.reduced[0].at(start + k + i)
-                        return rewrite(self.c.right, at | self.c.columns.at(columns.start + v))
-
-                    def keep(value: Any, place: Any = place) -> Any:
-                        return tirx.BufferStore(square, value, [place])  # noqa: B023
-
-                    if v < columns.width:
-                        steps.append(self._paired(count, element, keep))
-                    else:
-                        steps.append(keep(tirx.Broadcast(tirx.const(0, "int32"), lanes)))
-
-                def load(row: int, square: Any = square) -> Any:
-                    return tirx.BufferLoad(square, [self._run(self.loops.number(row * lanes))])
-
-                def store(row: int, value: Any, first: int = first) -> Any:
-                    place = columns.slot * self.pitch + (k // 2 + row) * width + first
-                    return tirx.BufferStore(self.panel, value, [self._run(place)])
-
-                steps.append(transpose(lanes, "int32", self.index, load, store))
-            return sequence(*steps)
+            return sequence(*(self._square(values, start, k, count, columns, v) for v in firsts))
 
         return self._runs_of(size, squares)
+
+    def _square(
+        self, values: Values, start: Any, k: Any, count: int, columns: Columns, first: int
+    ) -> Any:
+        """Pack ``count`` products, from the k-th on, of a vector of columns."""
+        lanes, width = self.lanes, self.padded(columns.width)
+        square = self._buffer(lanes * lanes, "int32", "square", "local")
+        rows = [self._run(self.loops.number(row * lanes)) for row in range(lanes)]
+
+        def column(row: int) -> Any:
+            def element(i: Any) -> Any:
+                at = values | self.c.reduced[0].at(start + k + i)
+                return rewrite(self.c.right, at | self.c.columns.at(columns.start + first + row))
+
+            def keep(value: Any) -> Any:
+                return tirx.BufferStore(square, value, [rows[row]])
+
+            if first + row < columns.width:
+                return self._paired(count, element, keep)
+            return keep(tirx.Broadcast(tirx.const(0, "int32"), lanes))
+
+        def load(row: int) -> Any:
+            return tirx.BufferLoad(square, [rows[row]])
+
+        def store(row: int, value: Any) -> Any:
+            place = columns.slot * self.pitch + (k // 2 + row) * width + first
+            return tirx.BufferStore(self.panel, value, [self._run(place)])
+
+        return sequence(
+            tirx.AllocBuffer(square),
+            *(column(row) for row in range(lanes)),
+            transpose(lanes, "int32", self.index, load, store),
+        )
 
     # The left operand.
 
@@ -243,11 +249,10 @@ class PairOperands:
         """Store ``count`` floats, up to two vectors of them and zeros, as one vector of pairs."""
         lanes = self.lanes
         floats = self._buffer(2 * lanes, "float32", "floats", "local")
-        halves = [tirx.BufferLoad(floats, [self._run(self.loops.number(h))]) for h in (0, lanes)]
         return sequence(
             tirx.AllocBuffer(floats),
             *self._fill(floats, 0, count, 2 * lanes, element),
-            store(self.functions.pairs(*halves)),
+            store(self.functions.pairs(*self._halves(floats))),
         )
 
     def _zipped(
@@ -277,9 +282,11 @@ class PairOperands:
 
                 present = used if half < count else 0
                 steps += self._fill(floats, half * lanes, present, lanes, one)
-            halves = [tirx.BufferLoad(floats, [self._run(self.loops.number(h))]) for h in (0, lanes)]
-            steps.append(store(v, self.functions.zip(*halves)))
+            steps.append(store(v, self.functions.zip(*self._halves(floats))))
         return sequence(*steps)
+
+    def _halves(self, floats: Any) -> list[Any]:
+        return [tirx.BufferLoad(floats, [self._run(self.loops.number(h))]) for h in (0, self.lanes)]
 
     def _fill(
         self, floats: Any, first: int, count: int, size: int, element: Callable[[Any], Any]

@@ -104,7 +104,9 @@ def block(c: Contraction, spec: TargetSpec, *, packed_bytes: int | None = None) 
     products = prod(g.extent for g in c.reduced)
     units = c.outer_rows.extent if c.outer_rows.extent > 1 else max(1, c.rows.extent // tile.rows)
     unit_rows = rows / units
-    packs = packed_bytes is not None or not c.right_is_plain or (rows >= 4 * tile.rows and tiles > 1)
+    packs = (
+        packed_bytes is not None or not c.right_is_plain or (rows >= 4 * tile.rows and tiles > 1)
+    )
     chunk = min(units, max(1, round(512 / unit_rows)))
     panel = products * tiles * width * itemsize
     shared = packs and c.batch.extent == 1 and chunk < units and panel <= core.shared_panel_bytes

@@ -1,4 +1,4 @@
-"""The loops of a blocked contraction, drawn in ``gemm``, whatever its operands are multiplied as."""
+"""The loops of a blocked contraction, drawn in ``gemm``, for operands of any kind."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -177,7 +177,9 @@ class Nest:
 
         def tile(columns: Columns) -> Any:
             def row(r: Any) -> Any:
-                return self._vectors(self.operands.padded(columns.width), partial(clear, columns, r))
+                return self._vectors(
+                    self.operands.padded(columns.width), partial(clear, columns, r)
+                )
 
             return loop("r", rows.height, self.index, row)
 

@@ -192,4 +192,3 @@ class Operands:
 
     def _buffer(self, size: int, name: str) -> Any:
         return tirx.decl_buffer([self.loops.number(size)], self.c.dtype, name)
-

@@ -189,3 +189,15 @@ def test_a_new_head(pock, small_samples, tmp_path):
     assert found["samples"] == 22
     checked = pock("check", "small_net:build", "--head", 7, "--update", "head", "--json")
     assert checked["loss"] > 0
+
+
+def test_the_precision_of_products_is_chosen_kept_and_refused(pock, refused, tmp_path):
+    given = ("compile", "small_net:build", "-o", tmp_path / "net")
+    line = refused(*given, "--target", "raspberry-pi-4", "--precision", "bf16")
+    assert "raspberry-pi-4 has no bfloat16 products" in line
+    assert not (tmp_path / "net").exists()
+    mac = (*given, "--target", "apple-m2", "--precision", "bf16", "--no-library", "--no-executable")
+    assert pock(*mac, "--json")["precision"] == "bf16"
+    assert pock("inspect", tmp_path / "net", "--json")["precision"] == "bf16"
+    assert "\n  precision  bf16\n" in pock("inspect", tmp_path / "net")
+    assert "precision               bf16\n" in pock(*mac)

@@ -11,7 +11,7 @@ from tvm import relax, tirx
 from pock_tvm.relay_passes.expand_transcendentals import ExpandTranscendentals
 from pock_tvm.relay_passes.pipeline import LOWERINGS
 from pock_tvm.schedules import schedule_kernel
-from pock_tvm.targets import get_target
+from pock_tvm.targets import TargetSpec, get_target
 
 
 def fuse_kernels(build: Callable[..., relax.Expr], *inputs: Any) -> list[tirx.PrimFunc]:
@@ -47,9 +47,9 @@ def fuse_kernel(build: Callable[..., relax.Expr], *inputs: Any) -> tirx.PrimFunc
     return func
 
 
-def compile_kernel(func: tirx.PrimFunc, spec: str = "host") -> Any:
-    """Schedule a kernel and build it for the target called ``spec``."""
-    target = get_target(spec)
+def compile_kernel(func: tirx.PrimFunc, spec: str | TargetSpec = "host") -> Any:
+    """Schedule a kernel and build it for a target."""
+    target = get_target(spec) if isinstance(spec, str) else spec
     scheduled = schedule_kernel(func, target)
     mod = tvm.IRModule({"main": scheduled.with_attr("global_symbol", "main")})
     mod = ExpandTranscendentals()(mod)
@@ -72,7 +72,7 @@ def run_built(lib: Any, func: tirx.PrimFunc, inputs: Sequence[np.ndarray]) -> li
     return [o.numpy() for o in outputs]
 
 
-def assembly(func: tirx.PrimFunc, spec: str) -> str:
+def assembly(func: tirx.PrimFunc, spec: str | TargetSpec) -> str:
     """Return the assembly of a scheduled kernel."""
     return str(compile_kernel(func, spec).inspect_source("asm"))
 
@@ -95,11 +95,11 @@ def _poison(shape: list[int], dtype: str) -> np.ndarray:
 
 
 def run_on_one_and_two_threads(
-    func: tirx.PrimFunc, inputs: Sequence[np.ndarray]
+    func: tirx.PrimFunc, inputs: Sequence[np.ndarray], spec: str | TargetSpec = "host"
 ) -> list[list[np.ndarray]]:
     """Run a kernel on one worker thread, then on two."""
     configure = tvm.get_global_func("runtime.config_threadpool")
-    lib, results = compile_kernel(func), []
+    lib, results = compile_kernel(func, spec), []
     try:
         for threads in (1, 2):
             configure(1, threads)

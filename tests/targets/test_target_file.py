@@ -45,6 +45,7 @@ def test_fields_come_from_the_file_and_else_from_what_it_is_like(write):
         ("like = ['host']\nname = 'x'", r"like is \['host'\]; it takes one of "),
         ("like = 'host'\nname = 'x'", r"like is 'host'; it takes one of "),
         (f"l3_bytes = 4{BOARD}", r"no field is called l3_bytes; there are name, tvm_options, "),
+        (f"precision = 'bf16'{BOARD}", r"no field is called precision; there are name, "),
         (BOARD.replace("524288", "'half'"), r"l2_bytes is 'half'; it takes a positive number"),
         (BOARD.replace("524288", "-1"), r"l2_bytes is -1; it takes a positive number"),
         (BOARD.replace("524288", "true"), r"l2_bytes is True; it takes a positive number"),
