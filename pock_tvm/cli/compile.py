@@ -16,7 +16,7 @@ from pock_tvm.cli.memory import (
     memory_of,
     memory_rows,
 )
-from pock_tvm.cli.options import BYTES, head_option, json_option
+from pock_tvm.cli.options import BYTES, head_option, json_option, precision_option
 from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
 from pock_tvm.clipping import CLIPPINGS, make_clipping
@@ -46,14 +46,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="See `pock targets`; or a .toml file that describes your own.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16"]),
-    default="fp32",
-    show_default=True,
-    help="bf16: matrix products of operands rounded to bfloat16, summed in float32, where the"
-    " target has instructions for it. Weights and everything in memory stay float32.",
-)
+@precision_option
 @click.option(
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Samples in a step."
 )

@@ -120,3 +120,12 @@ head_option: Decorator = click.option(
 json_option: Decorator = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
 )
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="bf16: matrix products of operands rounded to bfloat16, summed in float32, where the"
+    " target has instructions for it. Weights and everything in memory stay float32.",
+)
