@@ -202,7 +202,7 @@ def _write_sources(folder: Path, generated: Mapping[str, str], spec: "TargetSpec
     folder.mkdir()
     driver = (*link.DRIVER_HEADERS, *link.driver_sources(spec)) if spec.device else ()
     hosted = (*link.HEADERS, *link.EXECUTABLE_SOURCES, *driver)
-    for name in hosted if spec.has_system else link.BARE_FILES:
+    for name in (*hosted, "CMakeLists.txt") if spec.has_system else link.BARE_FILES:
         shutil.copyfile(link.RUNTIME / name, folder / name)
     for name, text in generated.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -5,6 +5,7 @@ import fake
 import pytest
 
 from pock_tvm.artifact.link_shared import library_name, public_names
+from pock_tvm.targets import target_specs
 
 AARCH64 = 183  # EM_AARCH64
 TARGETS = ("raspberry-pi-4", "android-arm64")
@@ -45,3 +46,16 @@ def test_linux_has_a_c_library_by_its_own_name(libraries):
 def test_the_name_is_that_of_the_system():
     assert library_name("arm64-apple-macos11.0") == "libpock_model.dylib"
     assert library_name("aarch64-linux-android") == "libpock_model.so"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "target", sorted(name for name, spec in target_specs().items() if spec.has_system)
+)
+def test_every_target_links_one(target, tmp_path):
+    """Stripped, so that the names it still has are those that it exports or needs."""
+    made = fake.write(tmp_path / "net", fake.machine_of(target), library=True)
+    raw = made.library.read_bytes()
+    assert raw[:4] == (b"\xcf\xfa\xed\xfe" if made.library.suffix == ".dylib" else b"\x7fELF")
+    missing = [name for name in public_names() if f"{name}\0".encode() not in raw]
+    assert not missing

@@ -155,6 +155,19 @@ def test_options_that_do_not_fit_together_are_wrong_usage(misused, tmp_path, arg
     assert message in " ".join(stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        (("--no-library",), False),
+        (("--target", "x86-64-v3"), False),
+        (("--target", "x86-64-v3", "--library", "--no-executable"), True),
+    ],
+)
+def test_the_shared_library_is_a_choice(pock, tmp_path, words, written):
+    pock("compile", "small_net:build", "-o", tmp_path / "net", "--update", "head", *words)
+    assert (tmp_path / "net" / "libpock_model.so").exists() == written
+
+
 def test_a_folder_that_is_not_an_artifact_is_left_alone(refused, tmp_path):
     (tmp_path / "thesis.txt").write_text("chapter 1")
     assert "is not an artifact" in refused("compile", "small_net:build", "-o", tmp_path)
