@@ -10,6 +10,8 @@ SPECS = tuple(
             "kind": "llvm",
             "mtriple": "hexagon-unknown-linux-musl",
             "mcpu": f"hexagon{version}",
+            # Vectors of integers, as all versions have them.
+            "mattr": ["+hvxv66", "+hvx-length128b"],
         },
         zig_target="hexagon-linux-musl",
         zig_options=("-mcpu=hexagonv66", "-static"),

@@ -1,0 +1,1 @@
+"""Schedules for the vectors of Hexagon (HVX)."""
