@@ -28,6 +28,7 @@ from pock_tvm.optimizers import Optimizer, make_optimizer
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.eliminate_dropout import count_dropouts
 from pock_tvm.relay_passes.fuse_attention import Attention
+from pock_tvm.relay_passes.quantize_frozen import Frozen
 from pock_tvm.targets import TargetSpec, get_target
 from pock_tvm.targets.precision import Precision, with_precision
 from pock_tvm.update import UpdateScheme, head_names, learnable_names, parse_update, resolve
@@ -51,6 +52,8 @@ class CompiledModel:
     """Places of ``train_step`` where attention is computed in tiles, and where written out."""
     prefix_parts: Mapping[str, int] = field(default_factory=dict)
     """In how many parts an entry point computes what lies before the first tensor that learns."""
+    quantized: int = 0
+    """Frozen weights of which the steps read 8-bit integers."""
     micro_batches: int = 1
     """In how many parts a training step takes its batch, to meet a budget."""
 
@@ -84,6 +87,7 @@ class CompiledModel:
             "transient_bytes": regions.arena_bytes,
             "transient_lower_bound_bytes": regions.arena_lower_bound_bytes,
             "recomputed_share": round(self.plan.more_time(self.plan.price), 4),
+            "quantized_weights": self.quantized,
             "prefix_parts": dict(self.prefix_parts),
             "micro_batches": self.micro_batches,
             "memory_frontier": [
@@ -128,6 +132,7 @@ def compile(
     memory_budget: int | None = None,
     accumulate: int = 1,
     attention: Attention = "full",
+    frozen: Frozen = "float32",
     explore_memory: bool = False,
     keep_gradients: bool = False,
     executable: bool | None = None,
@@ -160,6 +165,8 @@ def compile(
         attention: ``flash`` keeps no matrix of queries times keys: the scores are computed for
             some queries at a time, and again in the backward pass. Attention that is not of that
             form (dropout within, a bias that learns) stays written out, as with ``full``.
+        frozen: ``int8`` computes products with frozen weights in 8-bit integers, one scale for each
+            output channel, as far as nothing before them learns; what learns stays float32.
         explore_memory: find out what fewer bytes cost in time also with the batch in parts, which
             plans the step once more for each number of parts.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
@@ -186,6 +193,8 @@ def compile(
             f"{spec.name} runs no operating system, and takes neither an executable nor a shared "
             "library; leave both out, and link step.o with runtime/ into a program of your own"
         )
+    if frozen == "int8" and spec.device is not None:
+        raise PockError(f"{spec.name} runs kernels on a GPU, which has none for int8; leave it out")
     loss = make_loss(loss) if isinstance(loss, str) else loss
     optimizer = make_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
     clipping = make_clipping(clip) if isinstance(clip, str) else clip
@@ -230,6 +239,7 @@ def compile(
             accumulate=accumulate,
             micro_batches=micro_batches,
             attention=attention,
+            frozen=frozen,
         )
         tell("plan", 0, 1)
         return graphs
@@ -237,6 +247,11 @@ def compile(
     graphs, kernels, plan = plan_within(
         build, spec, model.batch, memory_budget, obstacle, explore=explore_memory
     )
+    if frozen == "int8" and not graphs.quantized:
+        raise UnsupportedModelError(
+            "no product with a frozen weight lies before what learns; let less learn (last:N, "
+            "head, preset), or leave int8 out"
+        )
     offsets = {step.name: plan.offsets_of(step) for step in plan.steps}
     if spec.device is None:
         built = compile_kernels(plan.steps, offsets, kernels, spec, tell, cache=cache)
@@ -269,7 +284,7 @@ def compile(
         executable=to_run if executable is None else executable,
         library=spec.is_at_hand or in_applications if library is None else library,
         sources=built.sources,
-        unused=model.unused,
+        unused={**model.unused, **graphs.quantized},
     )
     tell("link", 1, 1)
     return CompiledModel(
@@ -279,6 +294,7 @@ def compile(
         clipping_bytes=clipping_bytes(graphs, spec),
         prefix_parts=graphs.parts,
         micro_batches=graphs.micro_batches,
+        quantized=len(graphs.quantized),
         dropouts=dropouts,
         attention=graphs.attention,
     )

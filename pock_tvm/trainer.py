@@ -253,7 +253,10 @@ class Trainer:
         self._session.load_checkpoint(path)
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Write all weights as safetensors, by the model's own names and in its own layouts."""
+        """Write all weights as safetensors, by the model's own names and in its own layouts.
+
+        Those that the steps read as 8-bit integers alone are left out; ``pock export`` adds them.
+        """
         export_weights(self.description, self._session.view, path)
 
     def set_threads(self, threads: int) -> None:

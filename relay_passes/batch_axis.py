@@ -60,6 +60,10 @@ def sample_operands(call: relax.Call) -> tuple[bool, ...] | None:
         return _matmul(operands, rows)
     if is_call_to(call, "relax.strided_slice"):
         return only_first if all(int(a.value) % rank for a in call.args[1].fields) else None
+    if is_call_to(call, "pock.int8_conv2d"):
+        return only_first
+    if is_call_to(call, "pock.int8_words", "pock.int8_scaled"):
+        return (True, True, False)[: len(operands)]
     if is_call_to(call, "pock.attention"):
         if rank < 3:
             return None

@@ -44,6 +44,7 @@ from pock_tvm.relay_passes.keep_pool_taps import KeepPoolTaps
 from pock_tvm.relay_passes.lower_volumes_to_pictures import LowerVolumesToPictures
 from pock_tvm.relay_passes.operators import LOWERINGS
 from pock_tvm.relay_passes.pack_masks import PackMasks
+from pock_tvm.relay_passes.quantize_frozen import QuantizeFrozen
 from pock_tvm.relay_passes.seed_dropout import SeedDropout
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
 from pock_tvm.relay_passes.slice_channels import SliceChannels, StoredSlice, slice_name
@@ -98,6 +99,16 @@ def canonicalize(
         ],
         name="canonicalize",
     )
+
+
+def quantize(weights: Mapping[str, np.ndarray], changing: Sequence[str]) -> Pass:
+    """Return the passes that compute a canonical model's frozen prefix in 8-bit integers.
+
+    Args:
+        weights: values of the parameters, as ``canonicalize`` has them stored.
+        changing: the parameters that training changes.
+    """
+    return Sequential([QuantizeFrozen(weights, changing)], name="quantize")
 
 
 def learning_names(

@@ -16,7 +16,7 @@ from pock_tvm.cli.memory import (
     memory_of,
     memory_rows,
 )
-from pock_tvm.cli.options import BYTES, head_option, json_option, precision_option
+from pock_tvm.cli.options import BYTES, frozen_option, head_option, json_option, precision_option
 from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
 from pock_tvm.clipping import CLIPPINGS, make_clipping
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pock_tvm.compile import CompiledModel
     from pock_tvm.relay_passes.decompose_batch_norm import Statistics
     from pock_tvm.relay_passes.fuse_attention import Attention
+    from pock_tvm.relay_passes.quantize_frozen import Frozen
     from pock_tvm.targets.precision import Precision
 
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     help="See `pock targets`; or a .toml file that describes your own.",
 )
 @precision_option
+@frozen_option
 @click.option(
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Samples in a step."
 )
@@ -241,6 +243,7 @@ def compile_command(*, frontier: Path | None, as_json: bool, **arguments: Any) -
             **_attention_row(report, arguments["attention"]),
             "trainable parameters": f"{report['trainable_parameters']:,}",
             "kernel calls in a step": report["kernel_calls"],
+            **({"in 8-bit integers": f"{n} weights"} if (n := report["quantized_weights"]) else {}),
             **_parts_row(report),
             "code": format_bytes(report["object_bytes"]),
         },
@@ -306,6 +309,7 @@ def compile_reference(
     clip: str | None,
     batch_norm: "Statistics",
     attention: "Attention",
+    frozen: "Frozen",
     memory_budget: int | None,
     explore_memory: bool,
     executable: bool | None,
@@ -355,6 +359,7 @@ def compile_reference(
         accumulate=accumulate,
         dropout=dropout,
         attention=attention,
+        frozen=frozen,
         memory_budget=memory_budget,
         explore_memory=explore_memory,
         keep_gradients=keep_gradients,

@@ -129,3 +129,11 @@ precision_option = click.option(
     help="bf16: matrix products of operands rounded to bfloat16, summed in float32, where the"
     " target has instructions for it. Weights and everything in memory stay float32.",
 )
+
+frozen_option = click.option(
+    "--frozen",
+    type=click.Choice(["float32", "int8"]),
+    default="float32",
+    show_default=True,
+    help="int8: products with frozen weights in 8-bit integers, as far as nothing before learns.",
+)

@@ -17,6 +17,7 @@ from pock_tvm.relay_passes.extract_step import ExtractedStep, extract_step
 from pock_tvm.relay_passes.fuse_attention import Attention, attention_places
 from pock_tvm.relay_passes.index_limits import index_limits
 from pock_tvm.relay_passes.insert_lora import Factors
+from pock_tvm.relay_passes.quantize_frozen import Frozen
 from pock_tvm.relay_passes.slice_channels import StoredSlice
 from pock_tvm.relay_passes.step import Region
 from pock_tvm.update import ChannelSlice, Update, lora_names
@@ -82,6 +83,8 @@ class Graphs:
     values: dict[str, np.ndarray]
     unclipped: Form | None
     """``train_step`` without clipping, where there is some: what it costs is the difference."""
+    quantized: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Frozen parameters of which the steps read 8-bit integers alone, as the model has them."""
     attention: tuple[int, int] = (0, 0)
     """How often ``train_step`` has attention in tiles, and how often written out."""
     parts: Mapping[str, int] = field(default_factory=dict)
@@ -104,13 +107,14 @@ class Graphs:
         accumulate: int = 1,
         micro_batches: int = 1,
         attention: Attention = "full",
+        frozen: Frozen = "float32",
         common: InCommon | None = None,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model.
 
         ``common`` is of the same model, loss and kind of batch norm; what it lacks is put there.
         """
-        if update.lora or isinstance(loss, Distillation):
+        if update.lora or isinstance(loss, Distillation) or frozen == "int8":
             common = None
         factors = [name for weight in update.lora for name in lora_names(weight)]
         learns = {*update.whole, *update.channels, *factors}
@@ -136,6 +140,7 @@ class Graphs:
                 batch_norm, known, dropout=dropout, lora=lora, attention=tiled
             )
             train_form = form(model.mod)
+        changing = (*trainable, *moving)
         axes = {
             str(name): tuple(int(a) for a in value)
             for name, value in frozen_form["main"].attrs.get("stored_axes", {}).items()
@@ -144,7 +149,16 @@ class Graphs:
             name: _as_stored(chosen, axes.get(name)) for name, chosen in update.channels.items()
         }
 
-        changing = (*trainable, *moving)
+        values = {
+            name: np.ascontiguousarray(value.transpose(axes[name]) if name in axes else value)
+            for name, value in model.parameters.items()
+        }
+        floats = _parameter_names(frozen_form)
+        if frozen == "int8":
+            # An export merges factors into the weight that they adapt: it stays as it is.
+            alone = {n: v for n, v in values.items() if n not in update.lora}
+            quantize = pipeline.quantize(alone, changing)
+            frozen_form, train_form = quantize(frozen_form), quantize(train_form)
         teacher = (frozen_form, changing) if isinstance(loss, Distillation) else None
 
         inputs = [p.name for p in model.mod["main"].params]
@@ -194,10 +208,10 @@ class Graphs:
         if partial is not None:
             forms.append(Form("accumulate", partial, ("loss",), writes))
         steps, constants = _share_constants([form.lowered(regions) for form in forms])
-        values = {
-            name: np.ascontiguousarray(value.transpose(axes[name]) if name in axes else value)
-            for name, value in model.parameters.items()
-        }
+        read = {name for one in steps for name in one.step.tensors}
+        gone = floats - _parameter_names(frozen_form) - read
+        quantized = {n: v for n, v in model.parameters.items() if n in gone}
+        values = {n: v for n, v in values.items() if n not in quantized}
         values |= {copy: values[name] for copy, name in copies.items()}
         return cls(
             steps=steps,
@@ -212,6 +226,7 @@ class Graphs:
             values={**values, **constants},
             unclipped=train_step(joint_graph(None)) if clipping else None,
             micro_batches=micro_batches,
+            quantized=quantized,
             attention=attention_places(train_form),
         )
 
@@ -225,6 +240,10 @@ class Graphs:
         steps, constants = _share_constants([split.lower(form) for form in self.forms])
         weights = {n: v for n, v in self.values.items() if n in self.regions}  # no old constants
         return replace(split, steps=steps, values={**weights, **constants})
+
+
+def _parameter_names(mod: tvm.IRModule) -> set[str]:
+    return {str(p.name) for p in mod["main"].params}
 
 
 def _as_stored(chosen: ChannelSlice, axes: tuple[int, ...] | None) -> StoredSlice:

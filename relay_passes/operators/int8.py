@@ -1,7 +1,7 @@
 """Products of 8-bit integers: four neighbours of the sum lie in one 32-bit word, the first lowest.
 
     words     x[..., c]          -> int32[..., ⌈c/4⌉]             with x ≈ s · q, -127 ≤ q ≤ 127
-    product   words, words of w  -> int32[n, h, w, 32·⌈o/32⌉]     exact
+    product   words, words of w  -> int32[n, h, w, o]             exact
     scaled    sums               -> float[n, h, w, o]             Σ · s · s_w[o]
 
 Words are what a processor multiplies at once (``vrmpy`` of Hexagon, ``sdot`` of Arm), they are
@@ -19,6 +19,7 @@ from pock_tvm.relay_passes.operators.registry import call_operator, register_ope
 COLUMNS = 32
 """Output channels that stand together in packed weights: the words of an HVX register."""
 LIMIT = 127
+_SUMS_THEN_POINTS = 4  # relax's kOutEWiseFusable: what follows element by element joins the kernel
 
 
 def pack_words(values: np.ndarray) -> np.ndarray:
@@ -79,11 +80,11 @@ def words_of(x: te.Tensor, scale: te.Tensor) -> te.Tensor:
     return te.compute((*outer, -(-channels // 4)), word, name="int8_words")
 
 
-def conv2d_words(x: te.Tensor, w: te.Tensor, window: Window) -> te.Tensor:
+def conv2d_words(x: te.Tensor, w: te.Tensor, channels: int, window: Window) -> te.Tensor:
     """Σ over taps and words of the four products of bytes; ``x`` is padded already."""
     (sh, sw), (dh, dw) = window.strides, window.dilation
     n, height, width, depth = _ints(x.shape)
-    blocks, kh, kw, _, columns = _ints(w.shape)
+    _, kh, kw, _, columns = _ints(w.shape)
     oh = (height - dh * (kh - 1) - 1) // sh + 1
     ow = (width - dw * (kw - 1) - 1) // sw + 1
     p, q = te.reduce_axis((0, kh), "p"), te.reduce_axis((0, kw), "q")
@@ -96,19 +97,18 @@ def conv2d_words(x: te.Tensor, w: te.Tensor, window: Window) -> te.Tensor:
         return te.sum((four[0] + four[1]) + (four[2] + four[3]), axis=[p, q, c])
 
     attrs = {"pock.kernel": "int8_conv2d", "pock.window": [sh, sw, dh, dw]}
-    return te.compute((n, oh, ow, blocks * columns), product, name="int8_conv2d", attrs=attrs)
+    return te.compute((n, oh, ow, channels), product, name="int8_conv2d", attrs=attrs)
 
 
 def scaled_sums(total: te.Tensor, scale: te.Tensor, weight_scale: te.Tensor) -> te.Tensor:
     """y[b, i, j, o] = Σ[b, i, j, o] · s[b, i, j] · s_w[o], where s may be one for many pixels."""
     shape = _ints(scale.shape)
-    channels = _ints(weight_scale.shape)[0]
 
     def value(b: Any, i: Any, j: Any, o: Any) -> Any:
         own = [at if n > 1 else 0 for at, n in zip((b, i, j), shape, strict=False)]
         return tirx.Cast("float32", total[b, i, j, o]) * (scale(*own, 0) * weight_scale[o])
 
-    return te.compute((*_ints(total.shape)[:3], channels), value, name="int8_scaled")
+    return te.compute(_ints(total.shape), value, name="int8_scaled")
 
 
 def _infer_words(call: relax.Call) -> relax.TensorType:
@@ -125,13 +125,12 @@ def _infer_conv2d(call: relax.Call) -> relax.TensorType:
         (x[1 + i] - window.dilation[i] * (w[1 + i] - 1) - 1) // window.strides[i] + 1
         for i in range(2)
     ]
-    return relax.TensorType([x[0], *sizes, w[0] * w[4]], "int32")
+    return relax.TensorType([x[0], *sizes, int(call.attrs["channels"])], "int32")
 
 
 def _infer_scaled(call: relax.Call) -> relax.TensorType:
     """Sums of products as floats."""
-    total, _, weight_scale = (_ints(a.ty.shape) for a in call.args)
-    return relax.TensorType([*total[:3], *weight_scale], "float32")
+    return relax.TensorType(_ints(call.args[0].ty.shape), "float32")
 
 
 def _legalize_words(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -139,13 +138,12 @@ def _legalize_words(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 
 def _legalize_conv2d(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    window = Window.of(call)
-    opaque = {"op_pattern": 8}  # its schedule writes sums alone
+    channels, window = int(call.attrs["channels"]), Window.of(call)
     return bb.call_te(
-        lambda x, w: conv2d_words(x, w, window),
+        lambda x, w: conv2d_words(x, w, channels, window),
         *call.args,
         primfunc_name_hint="int8_conv2d",
-        primfunc_attrs=opaque,
+        primfunc_attrs={"op_pattern": _SUMS_THEN_POINTS},
     )
 
 
@@ -163,11 +161,11 @@ def int8_words(x: relax.Expr, scale: relax.Expr) -> relax.Call:
     return call_operator(_WORDS, x, scale)
 
 
-def int8_conv2d(x: relax.Expr, w: relax.Expr, window: Window) -> relax.Call:
+def int8_conv2d(x: relax.Expr, w: relax.Expr, channels: int, window: Window) -> relax.Call:
     """Convolve padded NHWC words with the words of :func:`quantize_weight`."""
-    return call_operator(_CONV2D, x, w, **window.attrs())
+    return call_operator(_CONV2D, x, w, channels=channels, **window.attrs())
 
 
 def int8_scaled(total: relax.Expr, scale: relax.Expr, weight_scale: relax.Expr) -> relax.Call:
-    """Return what the sums stand for; channels beyond those of ``weight_scale`` are dropped."""
+    """Return what the sums stand for."""
     return call_operator(_SCALED, total, scale, weight_scale)

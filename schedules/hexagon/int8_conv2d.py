@@ -6,20 +6,37 @@
             vector = w[block, p, q, c, :]
             for r in unrolled(pixels):
                 acc[r, :] = vrmpy(acc[r, :], vector, splat(x[…, pixel r, c]))
-        y[…, pixel r, block] = acc[r, :]
+        sums = acc
+        y[…, pixel r, channel] = epilogue(sums[r, channel])   # scalar: V66 has no vectors of floats
 
 ``vrmpy`` adds to each word the four products of its bytes (Hexagon V66 HVX Programmer's Reference
 Manual, "Multiply by word, vector by vector"): what the sum over the bytes of a word says, exactly.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from tvm import s_tir, tirx
 
-from pock_tvm.schedules.cpu.kernels import index_dtype, read_stages, with_body
-from pock_tvm.schedules.cpu.nest import PARALLEL, SERIAL, UNROLLED, loop, sequence, unravel
-from pock_tvm.schedules.cpu.stages import extent
+from pock_tvm.schedules.cpu.kernels import (
+    at_point,
+    index_dtype,
+    pointwise_outputs,
+    read_stages,
+    with_body,
+)
+from pock_tvm.schedules.cpu.nest import (
+    PARALLEL,
+    SERIAL,
+    UNROLLED,
+    loop,
+    rewrite,
+    sequence,
+    unravel,
+)
+from pock_tvm.schedules.cpu.stages import Stage, extent, is_parameter, loads
 from pock_tvm.schedules.cpu.vector_loops import PARALLEL_POINTS
 from pock_tvm.targets import TargetSpec
 
@@ -33,77 +50,116 @@ def int8_conv2d(func: tirx.PrimFunc, spec: TargetSpec) -> s_tir.Schedule | None:
     """Schedule the convolution of words for a target with vectors of 128 bytes; None for others."""
     if "+hvx-length128b" not in (spec.tvm_options.get("mattr") or ()):
         return None
-    found = read_stages(func)
-    if len(found) != 1 or found[0].kernel != "int8_conv2d":
+    anchor, *after = read_stages(func)
+    if anchor.kernel != "int8_conv2d":
         return None
-    (stage,) = found
-    x, w, y = func.params
-    window = [int(v) for v in stage.block.annotations["pock.window"]]
-    sizes = [extent(v) for v in stage.block.iter_vars]
-    return with_body(func, _nest(x, w, y, sizes, window, index_dtype(stage)))
+    outputs = pointwise_outputs(func, anchor, after)
+    if outputs is None or (outputs and is_parameter(func, anchor.output)):
+        return None
+    return with_body(func, _Nest(anchor, outputs, index_dtype(anchor)).build())
 
 
-def _nest(x: Any, w: Any, y: Any, sizes: list[int], window: list[int], index: str) -> Any:
-    batch, height, width, channels, *reduced = sizes
-    sh, sw, dh, dw = window
-    blocks = channels // _COLUMNS
+@dataclass(frozen=True)
+class _Place:
+    """A tile: of which picture and row, from which pixel, for which block of channels."""
 
-    def lanes(base: Any) -> Any:
-        return tirx.Ramp(base, tirx.const(1, index), _COLUMNS)
+    picture: Any
+    row: Any
+    first: Any
+    block: Any
+    pixels: int
+    columns: int
 
-    def tile(b: Any, i: Any, first: Any, block: Any, pixels: int) -> Any:
-        size = tirx.const(pixels * _COLUMNS, index)
+
+class _Nest:
+    def __init__(self, anchor: Stage, outputs: Any, index: str) -> None:
+        self.anchor, self.outputs, self.index = anchor, outputs, index
+        self.sizes = [extent(v) for v in anchor.spatial]
+        self.reduced = [extent(v) for v in anchor.reduced]
+        self.strides = [int(v) for v in anchor.block.annotations["pock.window"]]
+        sources = {len(x.source.shape): x.source for x in loads(anchor.block.body.value)}
+        self.x, self.w = sources[4], sources[5]
+
+    def build(self) -> Any:
+        """Return the loops over full tiles, then those over what is left of rows and channels."""
+        whole, spare = divmod(self.sizes[2], _PIXELS)
+        blocks, rest = divmod(self.sizes[3], _COLUMNS)
+        pixels = [(whole, 0, _PIXELS), (1 if spare else 0, whole * _PIXELS, spare)]
+        columns = [(blocks, 0, _COLUMNS), (1 if rest else 0, blocks, rest)]
+        return sequence(*(self._tiles(p, c) for p in pixels for c in columns if p[0] and c[0]))
+
+    def _tiles(self, pixels: tuple[int, int, int], columns: tuple[int, int, int]) -> Any:
+        counts = [*self.sizes[:2], pixels[0], columns[0]]
+
+        def task(t: Any) -> Any:
+            picture, row, k, block = unravel(t, counts)
+            first = k * pixels[2] + pixels[1]
+            place = _Place(picture, row, first, block + columns[1], pixels[2], columns[2])
+            return self._tile(place)
+
+        tasks = counts[0] * counts[1] * counts[2] * counts[3]
+        work = tasks * pixels[2] * _COLUMNS * self.reduced[0] * self.reduced[1] * self.reduced[2]
+        return loop("t", tasks, self.index, task, PARALLEL if work >= PARALLEL_POINTS else SERIAL)
+
+    def _tile(self, place: _Place) -> Any:
+        size = tirx.const(place.pixels * _COLUMNS, self.index)
         acc = tirx.decl_buffer([size], "int32", "acc", scope="local")
+        sums = tirx.decl_buffer([size], "int32", "sums", scope="local")
+        sh, sw, dh, dw = self.strides
 
-        def place(r: Any) -> list[Any]:
-            return [lanes(r * _COLUMNS)]
+        def every(body: Callable[[Any], Any]) -> Any:
+            return loop("r", place.pixels, self.index, body, UNROLLED)
 
         def clear(r: Any) -> Any:
             zero = tirx.Broadcast(tirx.const(0, "int32"), _COLUMNS)
-            return tirx.BufferStore(acc, zero, place(r))
+            return tirx.BufferStore(acc, zero, self._lanes(r))
 
         def multiply(p: Any, q: Any, c: Any, r: Any) -> Any:
-            zero = tirx.const(0, index)
-            vector = tirx.BufferLoad(w, [block, p, q, c, lanes(zero)])
-            at = [b, i * sh + p * dh, (first + r) * sw + q * dw, c]
-            splat = tirx.Broadcast(tirx.BufferLoad(x, at), _COLUMNS)
-            total = tirx.BufferLoad(acc, place(r))
+            vector = tirx.BufferLoad(
+                self.w, [place.block, p, q, c, *self._lanes(tirx.const(0, self.index))]
+            )
+            at = [place.picture, place.row * sh + p * dh, (place.first + r) * sw + q * dw, c]
+            splat = tirx.Broadcast(tirx.BufferLoad(self.x, at), _COLUMNS)
+            total = tirx.BufferLoad(acc, self._lanes(r))
             summed = tirx.call_llvm_pure_intrin("int32x32", _MULTIPLY, total, vector, splat)
-            return tirx.BufferStore(acc, summed, place(r))
+            return tirx.BufferStore(acc, summed, self._lanes(r))
 
-        def store(r: Any) -> Any:
-            total = tirx.BufferLoad(acc, place(r))
-            return tirx.BufferStore(y, total, [b, i, first + r, lanes(block * _COLUMNS)])
+        def keep(r: Any) -> Any:
+            return tirx.BufferStore(sums, tirx.BufferLoad(acc, self._lanes(r)), self._lanes(r))
 
-        def every(body: Any) -> Any:
-            return loop("r", pixels, index, body, UNROLLED)
-
-        def taps(p: Any) -> Any:
+        def words(p: Any, q: Any) -> Any:
             return loop(
-                "q",
-                reduced[1],
-                index,
-                lambda q: loop("c", reduced[2], index, lambda c: every(partial(multiply, p, q, c))),
+                "c", self.reduced[2], self.index, lambda c: every(partial(multiply, p, q, c))
             )
 
+        def taps(p: Any) -> Any:
+            return loop("q", self.reduced[1], self.index, partial(words, p))
+
         return sequence(
-            tirx.AllocBuffer(acc), every(clear), loop("p", reduced[0], index, taps), every(store)
+            tirx.AllocBuffer(acc),
+            tirx.AllocBuffer(sums),
+            every(clear),
+            loop("p", self.reduced[0], self.index, taps),
+            every(keep),
+            loop("r", place.pixels, self.index, partial(self._finish, place, sums)),
         )
 
-    def tiles(count: int, start: int, pixels: int) -> Any:
-        """``count`` tiles of a row of pixels, for every row and block."""
-        counts = [batch, height, count, blocks]
+    def _finish(self, place: _Place, sums: Any, r: Any) -> Any:
+        def one(v: Any) -> Any:
+            total = tirx.BufferLoad(sums, [r * _COLUMNS + v])
+            channel = place.block * _COLUMNS + v
+            at = [place.picture, place.row, place.first + r, channel]
+            if not self.outputs:
+                return tirx.BufferStore(self.anchor.output, total, at)
+            found = {self.anchor.output: lambda _: total}
+            return sequence(
+                *(
+                    tirx.BufferStore(s.output, rewrite(at_point(s, value, at), {}, found), at)
+                    for s, value in self.outputs
+                )
+            )
 
-        def task(t: Any) -> Any:
-            b, i, k, block = unravel(t, counts)
-            return tile(b, i, k * pixels + start, block, pixels)
+        return loop("v", place.columns, self.index, one)
 
-        tasks = batch * height * count * blocks
-        work = tasks * pixels * _COLUMNS * reduced[0] * reduced[1] * reduced[2]
-        return loop("t", tasks, index, task, PARALLEL if work >= PARALLEL_POINTS else SERIAL)
-
-    whole, spare = divmod(width, _PIXELS)
-    return sequence(
-        tiles(whole, 0, _PIXELS) if whole else None,
-        tiles(1, whole * _PIXELS, spare) if spare else None,
-    )
+    def _lanes(self, row: Any) -> list[Any]:
+        return [tirx.Ramp(row * _COLUMNS, tirx.const(1, self.index), _COLUMNS)]

@@ -83,6 +83,13 @@ def test_attention_in_tiles_is_counted(pock, tmp_path):
     assert "in tiles" not in pock(*arguments, "full", "-o", tmp_path / "full")
 
 
+def test_weights_in_integers_are_counted(pock, refused, tmp_path):
+    arguments = ("compile", "small_net:build", "--frozen", "int8")
+    text = pock(*arguments, "--update", "head", "-o", tmp_path / "net")
+    assert "2 weights" in text
+    assert "let less learn" in refused(*arguments, "-o", tmp_path / "full")
+
+
 def test_momentum_reaches_the_optimizer(monkeypatch, pock, tmp_path):
     seen = {}
     # `pock_tvm.compile` is the function; the module of that name stands in sys.modules.

@@ -74,21 +74,16 @@ def kernel_of(case):
     x, weight = drawn(case)
     words, scale = quantize_weight(weight)
     window = window_of(case)
-    func = fuse_kernel(lambda a, b: int8_conv2d(a, b, window), pack_words(x), words)
+    filters = weight.shape[3]
+    func = fuse_kernel(lambda a, b: int8_conv2d(a, b, filters, window), pack_words(x), words)
     return func, pack_words(x), words, exact(x, integers_of(weight, scale), window)
-
-
-def check(sums, wanted):
-    channels = wanted.shape[-1]
-    np.testing.assert_array_equal(sums[..., :channels], wanted)
-    assert not sums[..., channels:].any()
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_sums_are_exact(case):
     func, x, words, wanted = kernel_of(case)
     (sums,) = run_kernel(func, [x, words])
-    check(sums, wanted)
+    np.testing.assert_array_equal(sums, wanted)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -129,7 +124,7 @@ def test_a_hexagon_gets_the_same_bits(case, tmp_path):
     sums = np.frombuffer(
         (tmp_path / "arena").read_bytes(), "int32", wanted[..., 0].size * shape[3], places["y"]
     ).reshape(shape)
-    check(sums, wanted)
+    np.testing.assert_array_equal(sums, wanted)
 
 
 @pytest.mark.parametrize("channels", [1, 6, 8])
@@ -169,10 +164,9 @@ def test_each_channel_of_a_weight_has_its_scale():
 
 def test_sums_become_floats():
     generator = np.random.default_rng(3)
-    total = generator.integers(-(2**20), 2**20, (2, 3, 5, 32)).astype("int32")
+    total = generator.integers(-(2**20), 2**20, (2, 3, 5, 7)).astype("int32")
     scale = generator.random((2, 3, 5, 1), "float32")
     weight_scale = generator.random(7, "float32")
     func = fuse_kernel(lambda t, s, w: int8_scaled(t, s, w), total, scale, weight_scale)
     (y,) = run_kernel(func, [total, scale, weight_scale])
-    wanted = total[..., :7] * (scale * weight_scale)
-    np.testing.assert_allclose(y, wanted, rtol=2**-23)
+    np.testing.assert_allclose(y, total * (scale * weight_scale), rtol=2**-23)
