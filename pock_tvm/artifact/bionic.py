@@ -56,12 +56,16 @@ def write_header(folder: Path) -> Path:
     return path
 
 
-def write_stubs(folder: Path, triple: str) -> list[Path]:
+_HEAP = "calloc free malloc posix_memalign"
+
+
+def write_stubs(folder: Path, triple: str, *, heap: bool) -> list[Path]:
     """Write libraries that export the names and do nothing: only a linker reads them."""
     written = []
     for library, names in _EXPORTS.items():
+        more = _HEAP if heap and library == "libc.so" else ""
         source = folder / f"{Path(library).stem}_stub.c"
-        body = "".join(f"void {name}(void) {{}}\n" for name in names.split())
+        body = "".join(f"void {name}(void) {{}}\n" for name in f"{names} {more}".split())
         source.write_text(body, encoding="utf-8")
         written.append(folder / library)
         options = ["-shared", "-nostdlib", "-fno-builtin", "-w", f"-Wl,-soname,{library}"]

@@ -158,6 +158,16 @@ def run_lld(words: list[str], output: Path, triple: str) -> None:
     _run("ld.lld", [*words, "-o", str(output)], output, triple)
 
 
+def archive(objects: Sequence[Path], output: Path, form: str) -> None:
+    """Put objects into a static library of a form that ``ar`` knows: gnu, darwin.
+
+    Raises:
+        BuildError: it failed; the message has its first useful line.
+    """
+    words = [f"--format={form}", "rcsD", str(output), *map(str, objects)]
+    _run("ar", words, output, form)
+
+
 def _run(tool: str, words: list[str], output: Path, triple: str) -> None:
     command = (sys.executable, "-m", "ziglang", tool, *words)
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -54,7 +54,7 @@ def link_library(
         exports = Path(scratch) / "exports.map"
         exports.write_text(f"{{ global: {'; '.join(public_names())}; local: *; }};\n")
         if "-android" in system:
-            _link_for_android(inputs, exports, output, spec)
+            link_for_android(inputs[:-1], inputs[-1:], exports, output, spec.zig_target)
         elif "-macos" in system:
             name = [f"-Wl,-install_name,@rpath/{output.name}", "-Wl,-dead_strip", "-s"]
             zig_cc([*spec.zig_options, "-dynamiclib", *name], spec.zig_target, inputs, output)
@@ -79,27 +79,44 @@ def _link_for_linux(inputs: list[Path], exports: Path, output: Path, spec: "Targ
     zig_cc([*options, *shared, f"-Wl,-soname,{output.name}"], triple, inputs, output)
 
 
-def _link_for_android(inputs: list[Path], exports: Path, output: Path, spec: "TargetSpec") -> None:
+def link_for_android(
+    sources: list[Path],
+    linked: list[Path],
+    exports: Path,
+    output: Path,
+    triple: str,
+    *,
+    heap: bool = False,
+) -> None:
     """Link against the names that Android's C library exports; the NDK is not needed.
 
-    The runtime is compiled with musl's headers, whose types are those of the kernel as Android's
+    The sources are compiled with musl's headers, whose types are those of the kernel as Android's
     are on 64-bit Arm; ``bionic.py`` has what differs.
+
+    Args:
+        sources: C files of the runtime's folder.
+        linked: objects and libraries.
+        exports: a version script; the folder around it takes what is made on the way.
+        output: the library.
+        triple: how zig calls the machine.
+        heap: whether the sources may allocate, as the runtime must not.
     """
     folder = exports.parent
     header = bionic.write_header(folder)
-    compiled, triple = [], spec.zig_target
+    compiled = []
     flags = ["-c", "-fPIC", "-ffunction-sections", *FLAGS, f"-I{RUNTIME}", "-include", str(header)]
-    for source in inputs[:-1]:
+    flags += [f"-I{RUNTIME / 'android'}"]  # the part of jni.h that pock_jni.c needs
+    for source in sources:
         compiled.append(folder / f"{source.stem}.o")
         run_zig(
             [*flags, "-fno-stack-protector", "-fno-builtin-bcmp"], triple, [source], compiled[-1]
         )
-    libraries = bionic.write_stubs(folder, triple)
+    libraries = bionic.write_stubs(folder, triple, heap=heap)
     words = [
         *("-shared", "-Bsymbolic", "--no-undefined", "--gc-sections", "--build-id=sha1", "-s"),
         *("--hash-style=gnu", "--pack-dyn-relocs=none", "-z", "relro", "-z", "now"),
         *("-z", f"max-page-size={_ANDROID_PAGE_BYTES}", "-soname", output.name),
         f"--version-script={exports}",
-        *(str(path) for path in (*compiled, inputs[-1], *libraries)),
+        *(str(path) for path in (*compiled, *linked, *libraries)),
     ]
     run_lld(words, output, "aarch64-linux-android")

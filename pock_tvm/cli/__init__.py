@@ -18,6 +18,7 @@ from pock_tvm.cli.evaluate import evaluate_command
 from pock_tvm.cli.export import export_command
 from pock_tvm.cli.inspect import inspect_command
 from pock_tvm.cli.pack import pack_command
+from pock_tvm.cli.package import package_command
 from pock_tvm.cli.predict import predict_command
 from pock_tvm.cli.profile import profile_command
 from pock_tvm.cli.run_remote import run_remote_command
@@ -98,6 +99,7 @@ for _command in (
     inspect_command,
     profile_command,
     bench_command,
+    package_command,
     deploy_command,
     run_remote_command,
     targets_command,

@@ -20,7 +20,7 @@ HOST = ("-target", "x86_64-linux-gnu.2.28")
 CC = ("gcc",) if shutil.which("gcc") else (*ZIG, "cc", *HOST)
 CXX = ("g++",) if shutil.which("g++") else (*ZIG, "c++", *HOST)  # builds a libc++ first
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
-STUBS = ROOT / "tests" / "runtime"
+WRAPPER = ROOT / "pock_tvm" / "runtime" / "android"
 
 
 @pytest.fixture(scope="module")
@@ -97,33 +97,17 @@ def test_the_structures_of_ctypes_are_those_of_the_header(artifact, tmp_path):
     assert train.ABI == session._ABI
 
 
-def jni_headers():
-    """Those of a JDK, or else a stub that compiles."""
+def test_java(artifact, losses, tmp_path):
     compiler = shutil.which("javac")
     home = Path(compiler).resolve().parents[1] if compiler else None
-    if home and (home / "include" / "linux" / "jni_md.h").exists():
-        return True, (f"-I{home / 'include'}", f"-I{home / 'include' / 'linux'}")
-    return False, (f"-I{STUBS}",)
-
-
-def build_jni(artifact, output, headers):
+    if not home or not (home / "include" / "linux" / "jni_md.h").exists():
+        pytest.skip("needs a JDK; tests/packaging/ runs the same C file without one")
+    headers = (f"-I{home / 'include'}", f"-I{home / 'include' / 'linux'}")
     flags = ("-shared", "-fPIC", "-std=c11", "-D_POSIX_C_SOURCE=200809L", *WARNINGS)
-    source = EXAMPLES / "train_jni.c"
-    call(*CC, *flags, *headers, source, *linked(artifact), "-o", output)
-
-
-def test_the_jni_stub_compiles_without_a_jdk(artifact, tmp_path):
-    build_jni(artifact, tmp_path / "libtrain_jni.so", (f"-I{STUBS}",))
-    assert (tmp_path / "libtrain_jni.so").stat().st_size > 0
-
-
-def test_java(artifact, losses, tmp_path):
-    runs, headers = jni_headers()
-    if not runs:
-        pytest.skip("needs a JDK")
-    build_jni(artifact, tmp_path / "libtrain_jni.so", headers)
-    call("javac", "-d", tmp_path, EXAMPLES / "Train.java")
-    java = Path(shutil.which("javac")).resolve().with_name("java")
+    source = WRAPPER / "pock_jni.c"
+    call(*CC, *flags, *headers, source, *linked(artifact), "-o", tmp_path / "libpock_jni.so")
+    call("javac", "-d", tmp_path, WRAPPER / "PockModel.java", EXAMPLES / "Train.java")
+    java = Path(compiler).resolve().with_name("java")
     *lines, message = call(
         *(java, "-cp", tmp_path, f"-Djava.library.path={tmp_path}", "Train", artifact.weights)
     )
