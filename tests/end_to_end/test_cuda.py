@@ -19,11 +19,17 @@ import small_transformer
 import pock_tvm
 from pock_tvm import PockError
 from pock_tvm.artifact.dataset_file import write_dataset
+from pock_tvm.artifact.link import EXECUTABLE_SOURCES
 from pock_tvm.compilation import nvrtc
 from pock_tvm.frontend import load_model
 from pock_tvm.targets import get_target
 
 FAKE = Path(__file__).parents[1] / "artifact" / "fake_cuda.c"
+SANITIZERS = {
+    "plain": (),
+    "address": ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+    "thread": ("-g", "-fsanitize=thread", "-fno-sanitize-recover=all"),
+}
 TARGETS = {"jetson-nano": 53, "jetson-xavier": 72, "jetson-orin": 87, "cuda-sm90": 90}
 NETS = {"small_net": small_net, "small_transformer": small_transformer}
 
@@ -101,12 +107,26 @@ def libraries(tmp_path_factory):
     return folders
 
 
-def train(artifact, folder, library, **environment):
+@pytest.fixture(scope="module", params=SANITIZERS)
+def program(request, artifact, tmp_path_factory):
+    """The artifact's own, and those that a compiler on this machine makes of its sources."""
+    if request.param == "plain":
+        return artifact.executable
+    output = tmp_path_factory.mktemp(request.param) / "pock_train"
+    runtime = artifact.directory / "runtime"
+    names = (*EXECUTABLE_SOURCES, "pock_cuda.c", "pock_artifact.c")
+    files = [*(runtime / name for name in names), artifact.directory / "step.o"]
+    flags = ["-std=c11", "-O1", "-pthread", f"-I{runtime}", *SANITIZERS[request.param]]
+    subprocess.run(["gcc", *flags, *files, "-lm", "-ldl", "-o", output], check=True)
+    return output
+
+
+def train(program, artifact, folder, library, **environment):
     rng = np.random.default_rng(0)
     pixels = rng.standard_normal((small_net.BATCH, 1, 8, 8), "float32")
     labels = rng.integers(0, small_net.CLASSES, small_net.BATCH).astype("int32")
     write_dataset(folder / "data", artifact.description, {small_net.INPUT: pixels}, labels)
-    words = [artifact.executable, "train", "--weights", artifact.weights, "--data", folder / "data"]
+    words = [program, "train", "--weights", artifact.weights, "--data", folder / "data"]
     words += ["--steps", 2, "--lr", 0.1, "--checkpoint", folder / "checkpoint"]
     return subprocess.run(
         [str(word) for word in words],
@@ -123,8 +143,10 @@ def launches_of(artifact, entry="train_step"):
     return int(count)
 
 
-def test_a_step_is_captured_once_and_everything_is_given_back(artifact, libraries, tmp_path):
-    done = train(artifact, tmp_path, libraries["graphs"])
+def test_a_step_is_captured_once_and_everything_is_given_back(
+    program, artifact, libraries, tmp_path
+):
+    done = train(program, artifact, tmp_path, libraries["graphs"])
     assert done.returncode == 0, done.stderr
     count = launches_of(artifact)
     said = f"fake: {count} launches, 1 captures, 2 graph launches, 0 left, depth 0"
@@ -132,8 +154,8 @@ def test_a_step_is_captured_once_and_everything_is_given_back(artifact, librarie
     assert (tmp_path / "checkpoint").exists()
 
 
-def test_a_driver_without_graphs_launches_each_time(artifact, libraries, tmp_path):
-    done = train(artifact, tmp_path, libraries["old"])
+def test_a_driver_without_graphs_launches_each_time(program, artifact, libraries, tmp_path):
+    done = train(program, artifact, tmp_path, libraries["old"])
     assert done.returncode == 0, done.stderr
     count = 2 * launches_of(artifact)
     assert f"fake: {count} launches, 0 captures, 0 graph launches, 0 left" in done.stderr
@@ -158,8 +180,8 @@ def test_a_driver_without_graphs_launches_each_time(artifact, libraries, tmp_pat
         ),
     ],
 )
-def test_failures_are_one_line(artifact, libraries, tmp_path, library, environment, says):
-    done = train(artifact, tmp_path, libraries[library], **environment)
+def test_failures_are_one_line(program, artifact, libraries, tmp_path, library, environment, says):
+    done = train(program, artifact, tmp_path, libraries[library], **environment)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("fake: ")]
     assert says in line
@@ -167,9 +189,9 @@ def test_failures_are_one_line(artifact, libraries, tmp_path, library, environme
     assert not (tmp_path / "checkpoint").exists()
 
 
-def test_a_missing_library_is_one_line(artifact, tmp_path):
+def test_a_missing_library_is_one_line(program, artifact, tmp_path):
     (tmp_path / "libcuda.so.1").touch()  # no library, and in front of one of the system
-    done = train(artifact, tmp_path, tmp_path)
+    done = train(program, artifact, tmp_path, tmp_path)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "libcuda.so.1 is not installed, and the kernels of this artifact run" in done.stderr
