@@ -54,15 +54,17 @@ def plan_arena(step: Step, fixed: Mapping[str, int] | None = None) -> ArenaPlan:
             apart = offset >= start + other.size or start >= offset + block.size
             assert block is other or apart or not block.meets(other), (block, other)
     free, bound = [b for b in needed if b not in pinned], peak_live_bytes(step)
+    packing = _Packing(needed, {needed.index(b): offset for b, offset in pinned.items()})
     orders = [_fullest_first(free, live_bytes(step)), *(sorted(free, key=k) for k in _ORDERS)]
-    plans = [_place(order, pinned) for order in orders]
-    best = min(range(len(plans)), key=lambda i: _extent(plans[i]))
-    offsets = _search(orders[best], plans[best], pinned, bound)
-    if best and _extent(offsets) > bound:
-        second = _search(orders[0], plans[0], pinned, bound)
-        offsets = min(offsets, second, key=_extent)
-    by_tensor = {name: offset for block, offset in offsets.items() for name in block.tensors}
-    return ArenaPlan(by_tensor, _extent(offsets), bound)
+    turns = [[packing.number[b] for b in order] for order in orders]
+    plans = [packing.place(order) for order in turns]
+    best = min(range(len(plans)), key=lambda i: packing.extent(plans[i]))
+    offsets = _search(packing, turns[best], plans[best], bound)
+    if best and packing.extent(offsets) > bound:
+        second = _search(packing, turns[0], plans[0], bound)
+        offsets = min(offsets, second, key=packing.extent)
+    by_tensor = {t: offsets[i] for i, block in enumerate(needed) for t in block.tensors}
+    return ArenaPlan(by_tensor, packing.extent(offsets), bound)
 
 
 def _fullest_first(free: list[Block], live: list[int]) -> list[Block]:
@@ -75,46 +77,70 @@ def _fullest_first(free: list[Block], live: list[int]) -> list[Block]:
     return sorted(free, key=lambda b: (-fullest[b], -b.size, b.start))
 
 
-def _search(
-    order: list[Block], offsets: dict[Block, int], pinned: Mapping[Block, int], bound: int
-) -> dict[Block, int]:
+class _Packing:
+    """The blocks by number, and which of them may not overlap."""
+
+    def __init__(self, blocks: list[Block], pinned: Mapping[int, int]) -> None:
+        self.number = {block: i for i, block in enumerate(blocks)}
+        self.sizes = [block.size for block in blocks]
+        self.pinned = pinned
+        self.meeting = [
+            [j for j, other in enumerate(blocks) if j != i and other.meets(block)]
+            for i, block in enumerate(blocks)
+        ]
+
+    def place(self, order: list[int], before: list[int] | None = None, same: int = 0) -> list[int]:
+        """Return an offset for each block.
+
+        Args:
+            order: numbers of the blocks that are not pinned, in the order of their turns.
+            before: offsets of another order, whose first ``same`` turns are those of ``order``.
+            same: how many.
+        """
+        offsets = [-1] * len(self.sizes)
+        for block, offset in self.pinned.items():
+            offsets[block] = offset
+        if before is not None:
+            for block in order[:same]:
+                offsets[block] = before[block]
+        sizes = self.sizes
+        for block in order[same:]:
+            taken = [(offsets[j], sizes[j]) for j in self.meeting[block] if offsets[j] >= 0]
+            taken.sort()
+            offsets[block] = _best_gap(taken, sizes[block])
+        return offsets
+
+    def extent(self, offsets: list[int]) -> int:
+        """Return the size of the arena."""
+        return max((o + size for o, size in zip(offsets, self.sizes, strict=True)), default=0)
+
+
+def _search(packing: _Packing, order: list[int], offsets: list[int], bound: int) -> list[int]:
     """Return the best placement found from ``order`` on; the same one in every run."""
     chance, best = random.Random(0), offsets
+    least = packing.extent(best)
     for _ in range(SEARCH_ROUNDS):
-        if not order or _extent(best) <= bound:
+        if not order or least <= bound:
             break
-        highest = max(order, key=lambda b: offsets[b] + b.size)
-        turn = order.index(highest)
+        turn = max(range(len(order)), key=lambda t: offsets[order[t]] + packing.sizes[order[t]])
+        earlier = chance.randrange(turn) if turn else 0
         changed = [*order[:turn], *order[turn + 1 :]]
-        changed.insert(chance.randrange(turn) if turn else 0, highest)
-        candidate = _place(changed, pinned)
-        if _extent(candidate) <= _extent(offsets) or chance.random() < WORSE_ACCEPTED:
+        changed.insert(earlier, order[turn])
+        candidate = packing.place(changed, offsets, earlier)
+        extent = packing.extent(candidate)
+        if extent <= packing.extent(offsets) or chance.random() < WORSE_ACCEPTED:
             order, offsets = changed, candidate
-        if _extent(candidate) < _extent(best):
-            best = candidate
+        if extent < least:
+            best, least = candidate, extent
     return best
 
 
-def _extent(offsets: Mapping[Block, int]) -> int:
-    return max((offset + block.size for block, offset in offsets.items()), default=0)
-
-
-def _place(order: list[Block], pinned: Mapping[Block, int]) -> dict[Block, int]:
-    offsets = dict(pinned)
-    for block in order:
-        taken = sorted(
-            (offset, offset + other.size) for other, offset in offsets.items() if other.meets(block)
-        )
-        offsets[block] = _best_gap(taken, block.size)
-    return offsets
-
-
 def _best_gap(taken: list[tuple[int, int]], size: int) -> int:
-    """Return the offset of the smallest gap of at least ``size`` bytes, or the end."""
+    """Return the smallest gap of at least ``size`` bytes between (offset, size), or the end."""
     best, best_slack, cursor = -1, -1, 0
-    for begin, end in taken:
+    for begin, length in taken:
         slack = begin - cursor - size
         if slack >= 0 and (best < 0 or slack < best_slack):
             best, best_slack = cursor, slack
-        cursor = max(cursor, end)
+        cursor = max(cursor, begin + length)
     return cursor if best < 0 else best
