@@ -19,6 +19,16 @@ _PARTS_BYTES = 512 * 1024
 """Most memory for the parts' results."""
 
 
+_UPDATED_BYTES = 1 << 16
+"""Bytes of a result from which on what it updates is taken to be in memory, not in a cache."""
+
+_WAITED = 32
+"""Products that last as long as memory takes to answer."""
+
+_PREFETCHED = 256
+"""Products of a sum from which on the next panel is asked for ahead of time."""
+
+
 @dataclass(frozen=True)
 class Sum:
     """Blocks of the reduced axes: ``outer`` one by one, ``cut`` in chunks, ``inner`` whole."""
@@ -82,6 +92,10 @@ class Blocking:
     copies_left: str
     """Keep the left rows of a tile in cache order: "rows" or "sum" outermost, or not ("")."""
     parallel: bool
+    prefetches: bool = False
+    """Ask for the next panel's part of the right operand while this panel is multiplied."""
+    prefetches_epilogue: bool = False
+    """Ask for what a tile updates while its sum runs."""
     parts: int = 1
     """Tasks that share the blocks of the sum, their results added in order after them."""
 
@@ -110,7 +124,10 @@ def block(c: Contraction, spec: TargetSpec, *, packed_bytes: int | None = None) 
     chunk = min(units, max(1, round(512 / unit_rows)))
     panel = products * tiles * width * itemsize
     shared = packs and c.batch.extent == 1 and chunk < units and panel <= core.shared_panel_bytes
+    prefetches = packed_bytes is None and packs and not shared and _is_large(c, panel, spec)
     group = tiles if shared else min(tiles, max(1, core.run_bytes // (width * itemsize)))
+    if prefetches:
+        group = 1
     work = rows * c.columns.extent * products * c.batch.extent
     parallel = work >= _PARALLEL_WORK
     if not packs and c.right_is_plain and _is_long_sum(c, spec, itemsize):
@@ -125,6 +142,8 @@ def block(c: Contraction, spec: TargetSpec, *, packed_bytes: int | None = None) 
     while parallel and chunk > least and tasks() < 2 * spec.cores:
         chunk = max(least, ceil(chunk / 2))
     limit = core.panel_bytes(spec) // (group * width * itemsize)
+    if prefetches:
+        limit = max(_PREFETCHED, limit // 2)  # the next panel's part is in the cache as well
     # One or two tiles read nothing again, and LLVM would keep their partial sums in registers from
     # block to block, which there are too few of.
     if shared or (not packs and group * min(chunk, units) <= 2 and c.outer_rows.extent == 1):
@@ -140,6 +159,22 @@ def block(c: Contraction, spec: TargetSpec, *, packed_bytes: int | None = None) 
         shared=shared,
         copies_left=_left_copy(c, group, itemsize),
         parallel=parallel,
+        prefetches=prefetches,
+        prefetches_epilogue=core.prefetches
+        and rows * c.columns.extent * itemsize >= _UPDATED_BYTES
+        and products >= _WAITED
+        and any(store.reads(c) for store in c.stores),
+    )
+
+
+def _is_large(c: Contraction, panel: int, spec: TargetSpec) -> bool:
+    """Tell whether the right operand comes from memory, for a sum that is long enough to wait."""
+    return (
+        core_of(spec).prefetches
+        and panel > core_of(spec).panel_bytes(spec)
+        and isinstance(c.right, ir.TensorLoad)
+        and prod(g.extent for g in c.reduced) >= _PREFETCHED
+        and c.reduced[-1].extent >= 32
     )
 
 

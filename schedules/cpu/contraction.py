@@ -51,6 +51,14 @@ class Axes:
         parts = unravel(index, [a.extent for a in self.members])
         return {a.var: part for a, part in zip(self.members, parts, strict=True)}
 
+    def index(self, values: dict[Any, Any]) -> Any:
+        """Return the flat index of a point."""
+        place = None
+        for axis in self.members:
+            value = values[axis.var]
+            place = value if place is None else place * axis.extent + value
+        return place
+
 
 @dataclass(frozen=True)
 class Store:
@@ -59,6 +67,17 @@ class Store:
     buffer: Any
     indices: tuple[Any, ...]
     value: Any
+
+    def reads(self, c: "Contraction") -> list[Any]:
+        """Return the loads of tensors that have an element for each of the sums."""
+        axes = [*c.rows.members, *c.columns.members]
+
+        def is_full(load: Any) -> bool:
+            used = find(load.indices, ir.Var)
+            return all(any(a.var.same_as(v) for v in used) for a in axes)
+
+        loads = find(self.value, ir.TensorLoad)
+        return [n for n in loads if not n.source.same_as(c.result) and is_full(n)]
 
 
 @dataclass(frozen=True)
@@ -95,6 +114,14 @@ class Contraction:
             return False
         steps = strides(self.right, self.columns.members)
         return steps is not None and steps[0][-1] == 1
+
+    @property
+    def right_is_transposed(self) -> bool:
+        """Tell whether the right operand is contiguous along the sum, not along its columns."""
+        if not isinstance(self.right, ir.TensorLoad) or not self.reduced:
+            return False
+        walk = strides(self.right, [self.reduced[-1].members[-1], *self.columns.members])
+        return walk is not None and walk[0][0] == 1 and walk[0][-1] != 1
 
 
 def read_contraction(sch: s_tir.Schedule, spec: TargetSpec) -> Contraction | None:

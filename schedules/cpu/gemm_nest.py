@@ -16,6 +16,7 @@ from pock_tvm.schedules.cpu.nest import (
     sequence,
     unravel,
 )
+from pock_tvm.schedules.cpu.prefetch import prefetch_epilogue
 from pock_tvm.schedules.cpu.tile_loops import Block, Columns, Rows, TileLoops, Values
 from pock_tvm.schedules.cpu.vectors import cut_vectors, pieces, simultaneously
 
@@ -159,6 +160,9 @@ class Nest:
         return sequence(
             tirx.AllocBuffer(acc),
             every(begin),
+            prefetch_epilogue(self.loops, part, rows, columns)
+            if self.b.prefetches_epilogue
+            else None,
             self.operands.multiply(part, rows, columns, acc),
             loop("r", rows.height, self.index, finish, UNROLLED)
             if self.partial is None

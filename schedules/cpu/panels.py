@@ -3,10 +3,10 @@
 from functools import partial
 from typing import Any
 
-from tvm import ir, tirx
+from tvm import tirx
 
-from pock_tvm.schedules.cpu.contraction import strides
 from pock_tvm.schedules.cpu.nest import UNROLLED, loop, rewrite, sequence
+from pock_tvm.schedules.cpu.prefetch import products_with_prefetch
 from pock_tvm.schedules.cpu.tile_loops import Block, Columns, Rows, TileLoops, Values
 from pock_tvm.schedules.cpu.transpose import transpose
 from pock_tvm.schedules.cpu.vectors import cut_vectors, pieces
@@ -39,7 +39,7 @@ class Operands:
 
     def pack(self, block: Block, group: Any) -> Any:
         """Fill the panel of a group."""
-        if self._is_transposed():
+        if self.c.right_is_transposed:
             return self.loops.column_tiles_of(group, partial(self._pack_transposed, block))
 
         def row(values: Values, k: Any) -> Any:
@@ -50,7 +50,7 @@ class Operands:
     def pack_all(self, kind: Any) -> Any:
         """Fill the panel of all columns."""
         block = Block({}, 0, 1)
-        if self._is_transposed():
+        if self.c.right_is_transposed:
             return self.loops.every_column_tile(kind, partial(self._pack_transposed, block))
 
         def tile(columns: Columns) -> Any:
@@ -59,13 +59,6 @@ class Operands:
             )
 
         return self.loops.every_column_tile(kind, tile)
-
-    def _is_transposed(self) -> bool:
-        """Tell whether the right operand is contiguous along the sum, not along its columns."""
-        if not isinstance(self.c.right, ir.TensorLoad) or not self.c.reduced:
-            return False
-        walk = strides(self.c.right, [self.c.reduced[-1].members[-1], *self.c.columns.members])
-        return walk is not None and walk[0][0] == 1 and walk[0][-1] != 1
 
     def _pack_row(self, values: Values, k: Any, columns: Columns) -> Any:
         def copy(v: Any) -> Any:
@@ -183,6 +176,8 @@ class Operands:
 
             return loop("r", rows.height, self.index, row, UNROLLED)
 
+        if self.b.prefetches:
+            return products_with_prefetch(self.loops, block, rows, columns, at)
         return self.loops.products_of(block, at)
 
     # Small things.

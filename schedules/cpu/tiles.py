@@ -36,6 +36,9 @@ class Core:
     level_2_bytes: int | None = None
     """Measured level-2 cache, where the target's number is a guess."""
 
+    prefetches: bool = False
+    """Whether asking for the next panel ahead of time was found to help."""
+
     def panel_bytes(self, spec: TargetSpec) -> int:
         """Return how large a panel may be: half of the level-2 cache."""
         return (self.level_2_bytes or spec.l2_bytes) // 2
@@ -45,6 +48,8 @@ CORES = {
     # benchmarks/kernels.py, one core: 8x48 reaches 105-116 GFLOP/s at 512³, 12x32 100-110.
     # With 14x2 accumulators LLVM spills (24->144 at 56²: 72 GFLOP/s), with 28 registers not (95).
     "znver4": Core(registers=28, loads_per_fma=2.0, latency=8, level_2_bytes=1 << 20),
+    # On one Zen 5 core (271 GFLOP/s in registers): 8x48, too; see prefetch.py for the panels.
+    "znver5": Core(28, loads_per_fma=1.0, latency=8, level_2_bytes=1 << 20, prefetches=True),
     "x86-64-v4": Core(registers=28, loads_per_fma=1.0, latency=8),
 }
 
