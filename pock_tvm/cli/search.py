@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 @click.option("--target", default="host", show_default=True, help="See `pock targets`.")
 @click.option("--optimizer", default="adamw", show_default=True, help="As for `pock compile`.")
 @click.option("--loss", default="cross_entropy", show_default=True, help="As for `pock compile`.")
+@click.option(
+    "--attention",
+    type=click.Choice(["full", "flash"]),
+    default="full",
+    show_default=True,
+    help="As for `pock compile`.",
+)
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=60, show_default=True, help="Of a run.")
 @click.option(

@@ -15,6 +15,7 @@ from pock_tvm.compilation.prefix import plan_in_parts
 from pock_tvm.frontend.model import ImportedModel
 from pock_tvm.losses import make_loss
 from pock_tvm.optimizers import make_optimizer
+from pock_tvm.relay_passes.fuse_attention import Attention
 from pock_tvm.search.stored_model import load_model
 from pock_tvm.targets import get_target
 from pock_tvm.update import UpdateScheme, resolve
@@ -30,6 +31,7 @@ class Setting:
     target: str = "host"
     optimizer: str = "adamw"
     loss: str = "cross_entropy"
+    attention: Attention = "full"
 
     def plan_task(self, scheme: UpdateScheme) -> dict[str, Any]:
         """Return, as plain data, that a scheme is to be planned."""
@@ -61,6 +63,7 @@ def plan_scheme(
     target: str,
     optimizer: str,
     loss: str,
+    attention: Attention = "full",
     common: InCommon | None = None,
 ) -> PlannedCost:
     """Plan a scheme as ``compile`` does, without compiling a kernel.
@@ -71,7 +74,8 @@ def plan_scheme(
         target: by name.
         optimizer: by name.
         loss: by name.
-        common: filled by plans of other schemes for the same model and loss.
+        attention: written out or in tiles, as for ``compile``.
+        common: filled by plans of other schemes for the same model, loss and attention.
     """
     spec = get_target(target)
     chosen = resolve(scheme, parameters_of(model), model.parameters)
@@ -81,6 +85,7 @@ def plan_scheme(
         make_optimizer(optimizer),
         chosen,
         "frozen",
+        attention=attention,
         common=common,
     )
     _, kernels, plan = plan_in_parts(graphs, spec, model.batch, None)
@@ -98,11 +103,11 @@ def plan_scheme(
 def perform(task: Mapping[str, Any]) -> dict[str, Any]:
     """Plan a scheme that was written down as plain data."""
     scheme = scheme_of(task["scheme"], "the scheme to plan", task["scheme"]["name"])
-    options = {key: task[key] for key in ("target", "optimizer", "loss")}
-    model, common = _model(task["model"], task["loss"])
+    options = {key: task[key] for key in ("target", "optimizer", "loss", "attention")}
+    model, common = _model(task["model"], task["loss"], task["attention"])
     return asdict(plan_scheme(model, scheme, common=common, **options))
 
 
 @functools.lru_cache(maxsize=1)
-def _model(folder: str, _loss: str) -> tuple[ImportedModel, InCommon]:
+def _model(folder: str, _loss: str, _attention: str) -> tuple[ImportedModel, InCommon]:
     return load_model(Path(folder)), InCommon()

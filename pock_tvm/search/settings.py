@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pock_tvm.errors import PockError
+from pock_tvm.relay_passes.fuse_attention import Attention
 from pock_tvm.search.contributions import Measure
 from pock_tvm.search.objective import Budget
 
@@ -60,6 +61,8 @@ class SearchSettings:
     target: str = "host"
     optimizer: str = "adamw"
     loss: str = "cross_entropy"
+    attention: Attention = "full"
+    """``flash``: in tiles, in every plan and run."""
     learning_rate: float = 3e-3
     """Of the short runs; the proof tries a third and three times of it too."""
     steps: int = 60

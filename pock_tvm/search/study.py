@@ -45,7 +45,7 @@ class Study:
         self._parameters = parameters_of(self.model)
         self.space = Space.of(self._parameters)
         s = self.settings
-        self.setting = self.workspace.setting(s.target, s.optimizer, s.loss)
+        self.setting = self.workspace.setting(s.target, s.optimizer, s.loss, s.attention)
 
     @property
     def everything(self) -> UpdateScheme:

@@ -14,6 +14,7 @@ from pock_tvm.artifact.load import Artifact, load_artifact
 from pock_tvm.compile import compile
 from pock_tvm.errors import ArtifactError
 from pock_tvm.frontend.model import ImportedModel
+from pock_tvm.relay_passes.fuse_attention import Attention
 from pock_tvm.search.planning import Setting
 from pock_tvm.search.runs import save_samples
 from pock_tvm.search.samples import Samples, Split, arrays_of
@@ -53,10 +54,14 @@ class Workspace:
         """Return the file of ``train``, ``held_out``, ``learn`` (both of these) or ``test``."""
         return str(self._ready / f"{name}.npz")
 
-    def setting(self, target: str, optimizer: str, loss: str) -> Setting:
+    def setting(
+        self, target: str, optimizer: str, loss: str, attention: Attention = "full"
+    ) -> Setting:
         """Return what all plans share."""
         model = str(self._ready / "model")
-        return Setting(model=model, target=target, optimizer=optimizer, loss=loss)
+        return Setting(
+            model=model, target=target, optimizer=optimizer, loss=loss, attention=attention
+        )
 
     def artifact(
         self, name: str, scheme: UpdateScheme | str, setting: Setting, *, gradients: bool = False
@@ -75,6 +80,7 @@ class Workspace:
             update=scheme,
             optimizer=setting.optimizer,
             loss=setting.loss,
+            attention=setting.attention,
             keep_gradients=gradients,
         ).artifact
 
