@@ -45,6 +45,7 @@ from pock_tvm.relay_passes.lower_volumes_to_pictures import LowerVolumesToPictur
 from pock_tvm.relay_passes.operators import LOWERINGS
 from pock_tvm.relay_passes.pack_masks import PackMasks
 from pock_tvm.relay_passes.quantize_frozen import QuantizeFrozen
+from pock_tvm.relay_passes.recompute_elementwise import RecomputeElementwise
 from pock_tvm.relay_passes.seed_dropout import SeedDropout
 from pock_tvm.relay_passes.simplify_shapes import SimplifyShapes
 from pock_tvm.relay_passes.slice_channels import SliceChannels, StoredSlice, slice_name
@@ -195,6 +196,7 @@ def _gradients(
         DeriveBackward(trainable),
         SimplifyShapes(),
         relax.transform.EliminateCommonSubexpr(),
+        RecomputeElementwise(),
         GroupMicroBatches(*micro_batches),
         KeepPoolTaps(),
         SliceChannels(slices, trainable),
