@@ -29,11 +29,14 @@ def write_task(task: Task, folder: Path) -> None:
         program = program.run_decompositions()
     learns = set(task.learns)
     tensors, names = {}, {}
+    # Tied parameters are one, by the name that PyTorch lists first, which is the one that learns.
+    tied = {p.data_ptr(): n for n, p in module.named_parameters()}
     for spec in program.graph_signature.input_specs:
         if spec.target is None:
             continue
         stored = program.state_dict.get(spec.target, program.constants.get(spec.target))
         name = spec.target.removeprefix("module.")
+        name = tied.setdefault(stored.data_ptr(), name)
         tensors[name], names[spec.arg.name] = stored.detach().numpy(), name
     nodes = [
         {"name": n.name, "op": _operator(n.target), "args": _plain(n.args), **_options(n.kwargs)}
@@ -45,7 +48,7 @@ def write_task(task: Task, folder: Path) -> None:
     document = {
         "nodes": nodes,
         "parameters": names,
-        "trainable": [n for n in names.values() if n in learns],
+        "trainable": [n for n in tensors if n in learns],
         "input": user_input,
         "output": output,
         "optimizer": task.optimizer,
@@ -55,7 +58,7 @@ def write_task(task: Task, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "task.json").write_text(json.dumps(document), encoding="utf-8")
     np.savez(folder / "weights.npz", **tensors)
-    np.savez(folder / "batch.npz", inputs=inputs, labels=labels)
+    np.savez(folder / "batch.npz", inputs=inputs, labels=labels.flatten())
 
 
 def _operator(target: Any) -> str:

@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,13 @@ def write_onnx_task(task: Task, folder: Path) -> bool:
 
     from pock_tvm.frontend.logits import Logits
 
+    class Rows(Logits):
+        """One row of logits for each label."""
+
+        def forward(self, *inputs: Any) -> Any:
+            return super().forward(*inputs).flatten(0, -2)
+
+    wrapper = Rows if task.places else Logits
     module, _ = task.built
     inputs, labels = task.samples()
     example = torch.tensor(inputs)
@@ -33,7 +41,7 @@ def write_onnx_task(task: Task, folder: Path) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Logits(module, task.model, None),
+            wrapper(module, task.model, None),
             (example,),
             folder / "model.onnx",
             dynamo=False,
@@ -50,5 +58,5 @@ def write_onnx_task(task: Task, folder: Path) -> bool:
         "threads": task.threads,
     }
     (folder / "task.json").write_text(json.dumps(document), encoding="utf-8")
-    np.savez(folder / "batch.npz", inputs=example.numpy(), labels=labels)
+    np.savez(folder / "batch.npz", inputs=example.numpy(), labels=labels.flatten())
     return set(learns) != set(task.learns)

@@ -66,7 +66,7 @@ class Task:
             getattr(transformers, name)  # transformers imports a model's code when it is asked for
 
     def samples(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return one batch of random inputs, and the label 0 or 1 for each sample."""
+        """Return one batch of random inputs, and the label 0 or 1 for each row of logits."""
         _, (example, *_) = self.built
         generator = np.random.default_rng(0)
         shape = (self.batch, *example.shape[1:])
@@ -74,7 +74,18 @@ class Task:
             inputs = generator.standard_normal(shape).astype("float32")
         else:
             inputs = generator.integers(2, 40, shape).astype("int32")  # words of any vocabulary
-        return inputs, generator.integers(0, 2, self.batch).astype("int32")
+        labels = generator.integers(0, 2, (self.batch, *self.places)).astype("int32")
+        return inputs, labels
+
+    @functools.cached_property
+    def places(self) -> tuple[int, ...]:
+        """Return the axes between a sample and its classes: the tokens of a language model."""
+        import torch
+
+        module, example = self.built
+        with torch.no_grad():
+            output = module.eval()(*example)
+        return tuple(getattr(output, "logits", output).shape[1:-1])
 
 
 class System(ABC):

@@ -23,7 +23,7 @@ class TorchEager(System):
             parameter.requires_grad_(name in learns)
         inputs, labels = (torch.tensor(a) for a in task.samples())
         self.inputs = inputs if inputs.is_floating_point() else inputs.long()
-        self.labels = labels.long()
+        self.labels = labels.long().flatten()
         self.module = module
         if inputs.ndim == 4:
             self.module = self.module.to(memory_format=torch.channels_last)
@@ -42,7 +42,8 @@ class TorchEager(System):
 
         self.optimizer.zero_grad(set_to_none=True)
         output = self.module(self.inputs)
-        loss = torch.nn.functional.cross_entropy(getattr(output, "logits", output), self.labels)
+        rows = getattr(output, "logits", output).flatten(0, -2)
+        loss = torch.nn.functional.cross_entropy(rows, self.labels)
         loss.backward()
         self.optimizer.step()
         return loss.item()

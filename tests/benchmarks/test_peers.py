@@ -126,3 +126,17 @@ def test_a_worker_may_print_and_say_the_loss_off_the_clock(tmp_path):
         first, second = (json.loads(line) for line in file)
     assert (first["loss"], second["loss"]) == (3, 2)
     assert first["seconds"] < 0.2
+
+
+def test_a_tied_table_of_a_language_model_is_one_parameter(tmp_path):
+    model = "llama_small@small"
+    learns = learned_names(model, "full")
+    task = Task(model, 1, "full", "sgd", 1e-3, 1, learns)
+    inputs, labels = task.samples()
+    assert labels.shape == inputs.shape, "a label for each token"
+    write_task(task, tmp_path / "task")
+    document = json.loads((tmp_path / "task" / "task.json").read_text())
+    assert sorted(document["trainable"]) == sorted(learns)
+    assert len(document["parameters"]) > len(set(document["parameters"].values()))
+    with np.load(tmp_path / "task" / "batch.npz") as batch:
+        assert batch["labels"].shape == (labels.size,)

@@ -82,6 +82,7 @@ def make(task: dict[str, Any], folder: Path) -> Callable[[], float]:
 
     def loss_of(learning: Any, frozen: Any, inputs: Any, labels: Any) -> Any:
         scores = jax.nn.log_softmax(graph({**frozen, **learning}, inputs))
+        scores = scores.reshape(-1, scores.shape[-1])
         return -jnp.mean(jnp.take_along_axis(scores, labels[:, None], 1))
 
     def update(state: Any, frozen: Any, inputs: Any, labels: Any) -> Any:

@@ -98,6 +98,7 @@ def make(task: dict[str, Any], folder: Path) -> Callable[[], float]:
     def update() -> Any:
         with tf.GradientTape() as tape:
             logits = graph({**frozen, **learning}, inputs)
+            logits = tf.reshape(logits, [-1, logits.shape[-1]])
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, [learning[n] for n in names])
