@@ -13,13 +13,19 @@ convolution, and it stays there. Run it before ``DeriveBackward``.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import tvm
 from tvm import relax
 from tvm.relax import op
 
-from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to, rewrite_main, static_shape
+from pock_tvm.relay_passes.rewrite import (
+    bindings_of,
+    is_call_to,
+    rewrite_main,
+    static_shape,
+    variables_read,
+)
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldScaleIntoConv2d")
@@ -55,9 +61,10 @@ def _scaled(main: relax.Function, learning: Collection[str]) -> list[bool]:
     values = {b.var: b.value for b in bindings_of(main)}
     learns = {p for p in main.params if p.name in learning}
     for var, value in values.items():
-        if any(v in learns for v in _reads(value)):
+        if any(v in learns for v in variables_read(value)):
             learns.add(var)
-    reads = Counter(v for value in [*values.values(), main.body.body] for v in _reads(value))
+    results = [*values.values(), main.body.body]
+    reads = Counter(v for result in results for v in variables_read(result))
 
     def own(var: relax.Expr) -> relax.Expr | None:
         return values.get(var) if reads[var] == 1 else None
@@ -79,14 +86,6 @@ def _scaled(main: relax.Function, learning: Collection[str]) -> list[bool]:
         return static_shape(scale) == static_shape(weight)[-1:]
 
     return [scales(b.value) for b in bindings_of(main)]
-
-
-def _reads(value: relax.Expr) -> Iterator[relax.Var]:
-    found: list[relax.Var] = []
-    relax.analysis.post_order_visit(
-        value, lambda e: found.append(e) if isinstance(e, relax.Var) else None
-    )
-    return iter(found)
 
 
 def _folded(

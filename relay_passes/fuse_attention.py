@@ -20,7 +20,13 @@ from tvm.ir import GenericConst
 from tvm.relax import op
 
 from pock_tvm.relay_passes.operators.attention import attention
-from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to, rewrite_main, static_shape
+from pock_tvm.relay_passes.rewrite import (
+    bindings_of,
+    is_call_to,
+    rewrite_main,
+    static_shape,
+    variables_read,
+)
 
 Attention = Literal["full", "flash"]
 """Keep the probabilities for the backward pass, or compute them again in tiles."""
@@ -61,12 +67,12 @@ class _Matcher:
         self.once: set[relax.Var] = set()
         """Values with a single reader."""
         self.learns: set[relax.Var] = set()
-        reads = Counter(v for b in bindings_of(main) for v in _reads(b.value))
-        reads.update(_reads(main.body.body))
+        reads = Counter(v for b in bindings_of(main) for v in variables_read(b.value))
+        reads.update(variables_read(main.body.body))
         learns = {p for p in main.params if p.name in learning}
         facts = []
         for binding in bindings_of(main):
-            if any(v in learns for v in _reads(binding.value)):
+            if any(v in learns for v in variables_read(binding.value)):
                 learns.add(binding.var)
             facts.append((reads[binding.var] == 1, binding.var in learns))
         self.facts = iter(facts)
@@ -160,11 +166,3 @@ def _number(value: relax.Expr) -> float | None:
 def _same_lead(*operands: relax.Expr) -> bool:
     leads = {static_shape(x)[:-2] for x in operands}
     return len(leads) == 1 and all(len(static_shape(x)) >= 3 for x in operands)
-
-
-def _reads(value: relax.Expr) -> list[relax.Var]:
-    found: list[relax.Var] = []
-    relax.analysis.post_order_visit(
-        value, lambda e: found.append(e) if isinstance(e, relax.Var) else None
-    )
-    return found

@@ -19,7 +19,14 @@ from tvm import relax
 from tvm.relax.utils import copy_with_new_vars
 
 from pock_tvm.relay_passes.operators.bits import pack_bits, unpack_bits, words_shape
-from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to, returned_fields, static_shape
+from pock_tvm.relay_passes.rewrite import (
+    bindings_of,
+    is_call_to,
+    position_of_loss,
+    returned_fields,
+    static_shape,
+    variables_read,
+)
 
 LEAST_GAIN = 4
 """How many times its own size the words have to free."""
@@ -55,19 +62,6 @@ class PackMasks:
         return out
 
 
-def _loss_position(main: relax.Function) -> int:
-    loss = returned_fields(main)[0]
-    return next(i for i, b in enumerate(bindings_of(main)) if b.var.same_as(loss))
-
-
-def _reads(value: relax.Expr) -> list[relax.Var]:
-    found: list[relax.Var] = []
-    relax.analysis.post_order_visit(
-        value, lambda e: found.append(e) if isinstance(e, relax.Var) else None
-    )
-    return found
-
-
 def _is_mask(var: relax.Var) -> bool:
     ty = var.ty
     return isinstance(ty, relax.TensorType) and str(ty.dtype) == "bool" and len(ty.shape) > 0
@@ -76,12 +70,12 @@ def _is_mask(var: relax.Var) -> bool:
 def _conditions(main: relax.Function) -> list[_Condition]:
     """Return the conditions after the loss that depend on nothing after it."""
     bindings = list(bindings_of(main))
-    last = _loss_position(main)
+    last = position_of_loss(main)
     forward = {b.var for b in bindings[: last + 1]} | set(main.params)
     masks: dict[relax.Var, relax.VarBinding] = {}
     selects = set[relax.Var]()
     for binding in bindings[last + 1 :]:
-        reads = _reads(binding.value)
+        reads = variables_read(binding.value)
         if _is_mask(binding.var) and all(v in forward or v in masks for v in reads):
             masks[binding.var] = binding
         else:
@@ -95,7 +89,7 @@ def _condition(top: relax.Var, masks: Mapping[relax.Var, relax.VarBinding]) -> _
     sources: dict[relax.Var, None] = {}
 
     def gather(var: relax.Var) -> None:
-        for read in _reads(masks[var].value):
+        for read in variables_read(masks[var].value):
             if read in masks:
                 gather(read)
             else:
@@ -109,14 +103,14 @@ def _condition(top: relax.Var, masks: Mapping[relax.Var, relax.VarBinding]) -> _
 def _worthwhile(main: relax.Function, conditions: list[_Condition]) -> list[_Condition]:
     """Return the conditions whose words free tensors of many times their size."""
     bindings = list(bindings_of(main))
-    last = _loss_position(main)
+    last = position_of_loss(main)
     root = {p: p for p in main.params}
     for binding in bindings:
         is_view = is_call_to(binding.value, "relax.reshape")
         root[binding.var] = root[binding.value.args[0]] if is_view else binding.var
     readers: dict[relax.Var, set[relax.Var]] = defaultdict(set)
     for binding in bindings[last + 1 :]:
-        for read in _reads(binding.value):
+        for read in variables_read(binding.value):
             readers[root[read]].add(binding.var)
     kept = {*main.params, *(root.get(v, v) for v in returned_fields(main))}
 

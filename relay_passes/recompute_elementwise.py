@@ -17,7 +17,14 @@ from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax.utils import copy_with_new_vars
 
-from pock_tvm.relay_passes.rewrite import bindings_of, is_call_to, returned_fields, substitute
+from pock_tvm.relay_passes.rewrite import (
+    bindings_of,
+    is_call_to,
+    position_of_loss,
+    returned_fields,
+    substitute,
+    variables_read,
+)
 
 LONGEST_CHAIN = 4
 """Operators between a value and what is kept."""
@@ -52,23 +59,14 @@ class RecomputeElementwise:
         return out
 
 
-def _backward_start(main: relax.Function) -> int:
-    loss = returned_fields(main)[0]
-    return 1 + next(i for i, b in enumerate(bindings_of(main)) if b.var.same_as(loss))
-
-
 def _chains(main: relax.Function) -> dict[relax.Var, list[relax.VarBinding]]:
     """Return how to make a value again, by the value, of those that are worth it."""
     bindings = list(bindings_of(main))
-    start = _backward_start(main)
+    start = position_of_loss(main) + 1
     forward = {b.var: b for b in bindings[:start]}
     readers: dict[relax.Var, list[relax.Expr]] = {}
     for binding in bindings[start:]:
-        found: list[relax.Var] = []
-        relax.analysis.post_order_visit(
-            binding.value, lambda e, f=found: f.append(e) if isinstance(e, relax.Var) else None
-        )
-        for var in dict.fromkeys(found):
+        for var in dict.fromkeys(variables_read(binding.value)):
             readers.setdefault(var, []).append(binding.value)
     returned = returned_fields(main)
     chains: dict[relax.Var, list[relax.VarBinding]] = {}
@@ -108,16 +106,14 @@ def _repeat(
     main: relax.Function, chains: Mapping[relax.Var, list[relax.VarBinding]]
 ) -> relax.Function:
     """Bind each chain once more in front of its first reader behind the loss."""
-    start = _backward_start(main)
+    start = position_of_loss(main) + 1
     again: dict[relax.Var, relax.Expr] = {}
     bb = relax.BlockBuilder()
 
     def emit_chains(value: relax.Expr) -> None:
-        read: list[relax.Var] = []
-        relax.analysis.post_order_visit(
-            value, lambda e: read.append(e) if e in chains and e not in again else None
-        )
-        for var in dict.fromkeys(read):
+        for var in dict.fromkeys(variables_read(value)):
+            if var not in chains or var in again:
+                continue
             names: dict[relax.Var, relax.Expr] = {}
             for part in chains[var]:
                 names[part.var] = bb.emit(substitute(part.value, names))

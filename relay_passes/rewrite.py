@@ -29,6 +29,21 @@ def returned_fields(func: relax.Function) -> list[relax.Expr]:
     return list(bound.fields) if isinstance(bound, relax.Tuple) else [result]
 
 
+def position_of_loss(main: relax.Function) -> int:
+    """Return the place of the binding that computes the first output; the backward pass follows."""
+    loss = returned_fields(main)[0]
+    return next(i for i, b in enumerate(bindings_of(main)) if b.var.same_as(loss))
+
+
+def variables_read(expr: relax.Expr) -> list[relax.Var]:
+    """Return the variables of ``expr`` in the order of its operands, each once."""
+    found: list[relax.Var] = []
+    relax.analysis.post_order_visit(
+        expr, lambda e: found.append(e) if isinstance(e, relax.Var) else None
+    )
+    return found
+
+
 def is_call_to(expr: relax.Expr | None, *names: str) -> TypeGuard[relax.Call]:
     """Tell whether ``expr`` applies one of the operators ``names``."""
     return isinstance(expr, relax.Call) and getattr(expr.op, "name", None) in names
