@@ -121,6 +121,14 @@ json_option: Decorator = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
 )
 
+attention_option: Decorator = click.option(
+    "--attention",
+    type=click.Choice(["full", "flash"]),
+    default="full",
+    show_default=True,
+    help="flash: keep no matrix of queries times keys, but compute some rows at a time, twice.",
+)
+
 precision_option = click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16"]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pock_tvm.cli.options import data_option, head_option, json_option
+from pock_tvm.cli.options import attention_option, data_option, head_option, json_option
 from pock_tvm.cli.output import format_bytes, print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
 
@@ -38,13 +38,7 @@ if TYPE_CHECKING:
 @click.option("--target", default="host", show_default=True, help="See `pock targets`.")
 @click.option("--optimizer", default="adamw", show_default=True, help="As for `pock compile`.")
 @click.option("--loss", default="cross_entropy", show_default=True, help="As for `pock compile`.")
-@click.option(
-    "--attention",
-    type=click.Choice(["full", "flash"]),
-    default="full",
-    show_default=True,
-    help="As for `pock compile`.",
-)
+@attention_option
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=60, show_default=True, help="Of a run.")
 @click.option(
