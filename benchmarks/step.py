@@ -5,7 +5,8 @@
 Prints one JSON line per system: ``system, model, batch, update, optimizer, threads, step_ms`` (the
 median), ``peak_bytes, loss, ratio`` and the machine. Systems take turns, A B A B, after the same
 number of warm-up steps, so that all see the machine's drift; a turn is two steps of which the
-second is timed, for in training a step follows one of its own. ``ratio`` is the median of the
+second is timed, for in training a step follows one of its own; who is not in turn is stopped, or
+its threads would spin beside. ``ratio`` is the median of the
 quotients of neighbouring steps, ours over the peer's. ``loss`` is that of the last step. The run
 fails where two systems differ by more than 1e-5 in the first loss (MNN by 1e-3), or by more than
 another 0.5 % in what the first update took off it. That is the room which rounding takes in a deep

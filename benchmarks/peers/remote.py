@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,11 @@ WORKERS = Path(__file__).parent / "workers"
 
 
 class Remote(System):
-    """A worker process. It measures its own steps, so that the pipe between us costs it nothing."""
+    """A worker process. It measures its own steps, so that the pipe between us costs it nothing.
+
+    Between its turns it is stopped, for threads that wait for their next task by spinning would
+    take a core from the system whose turn it is.
+    """
 
     environment: ClassVar[str]
 
@@ -55,6 +60,7 @@ class Remote(System):
     def step(self) -> float:
         """Ask for one step."""
         assert self._worker.stdin is not None
+        self._worker.send_signal(signal.SIGCONT)
         with contextlib.suppress(BrokenPipeError):
             self._worker.stdin.write("step\n")
             self._worker.stdin.flush()
@@ -62,6 +68,7 @@ class Remote(System):
         if not line:
             said = self._worker.stderr.read()[-800:] if self._worker.stderr else ""
             sys.exit(f"{self.name} stopped: {said}")
+        self._worker.send_signal(signal.SIGSTOP)
         self.last = json.loads(line)
         self.seconds = self.last["seconds"]
         return float(self.last["loss"])
@@ -73,8 +80,11 @@ class Remote(System):
     def close(self) -> None:
         """End the worker."""
         assert self._worker.stdin is not None
+        self._worker.send_signal(signal.SIGCONT)
         self._worker.stdin.close()
         self._worker.wait()
+        if self._worker.stderr:
+            self._worker.stderr.close()
         self._answers.close()
 
     @classmethod

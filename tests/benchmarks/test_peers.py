@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks.peers import SYSTEMS, Task
+from benchmarks.peers import SYSTEMS, Task, remote
 from benchmarks.peers import environments as made
 from benchmarks.peers.exported import write_task
 from benchmarks.peers.folded import fold_batch_norms
@@ -126,6 +126,32 @@ def test_a_worker_may_print_and_say_the_loss_off_the_clock(tmp_path):
         first, second = (json.loads(line) for line in file)
     assert (first["loss"], second["loss"]) == (3, 2)
     assert first["seconds"] < 0.2
+
+
+def test_a_worker_sleeps_between_its_turns(monkeypatch, tmp_path):
+    worker = tmp_path / "jax_worker.py"
+    worker.write_text(
+        "import threading\n"
+        "from protocol import serve\n"
+        "def spin():\n"
+        "    while True:\n"
+        "        pass\n"
+        "def make(task, folder):\n"
+        "    threading.Thread(target=spin, daemon=True).start()\n"
+        "    return lambda: 1.0\n"
+        "serve(make)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(WORKERS))
+    monkeypatch.setattr(remote, "python_of", lambda _: sys.executable)
+    monkeypatch.setattr(remote, "WORKERS", tmp_path)
+    task = Task("small_net:build", 1, "full", "sgd", 1e-3, 1, ())
+    peer = SYSTEMS["jax"](task, tmp_path)
+    for _ in range(2):
+        peer.step()
+        _, status = os.waitpid(peer._worker.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+    peer.close()
+    assert peer._worker.returncode == 0
 
 
 def test_a_tied_table_of_a_language_model_is_one_parameter(tmp_path):
