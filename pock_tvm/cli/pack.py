@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 def pack_command(*, as_json: bool, **arguments: Any) -> None:
     """Pack DATA, whatever `pock train --data` takes, for `pock_train` on a device.
 
-    Samples are read, processed and written some at a time; the file is mapped where it is used.
-    It fits every artifact whose model takes the same inputs and labels.
+    Samples are read, processed and written some at a time; where the file is used, one batch at a
+    time is read. It fits every artifact whose model takes the same inputs and labels.
 
     \b
     $ pock pack pictures -o data.pock --for net

@@ -19,11 +19,17 @@ static uint64_t little_endian(const unsigned char *from, int bytes) {
   return value;
 }
 
-static int check(pock_session *session, const char *path, const unsigned char *file, size_t bytes) {
-  if (bytes < HEADER_BYTES || memcmp(file, "POCKDATA", 8))
+static int cannot_read(pock_session *session, const char *path) {
+  return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
+}
+
+static int check(pock_session *session, const char *path, int file, uint64_t bytes) {
+  unsigned char header[HEADER_BYTES] = {0};
+  if (bytes >= HEADER_BYTES && pock_read_at(file, header, HEADER_BYTES, 0)) return cannot_read(session, path);
+  if (memcmp(header, "POCKDATA", 8))
     return pock_fail(session, POCK_ERROR_FILE, "%s is not a .pockdata file", path);
-  uint64_t version = little_endian(file + 8, 4), layout = little_endian(file + 12, 4);
-  uint64_t records = little_endian(file + 16, 8), record_bytes = little_endian(file + 24, 8);
+  uint64_t version = little_endian(header + 8, 4), layout = little_endian(header + 12, 4);
+  uint64_t records = little_endian(header + 16, 8), record_bytes = little_endian(header + 24, 8);
   if (version != VERSION)
     return pock_fail(session, POCK_ERROR_FILE, "%s has version %llu, not %d; write it again", path,
                      (unsigned long long)version, VERSION);
@@ -37,68 +43,74 @@ static int check(pock_session *session, const char *path, const unsigned char *f
   pock_sha256 hash;
   uint8_t digest[32];
   pock_sha256_start(&hash);
-  pock_sha256_add(&hash, file, 32);
-  pock_hash_mapping(&hash, file + HEADER_BYTES, bytes - HEADER_BYTES);
+  pock_sha256_add(&hash, header, 32);
+  if (pock_hash_file(&hash, file, HEADER_BYTES, room)) return cannot_read(session, path);
   pock_sha256_end(&hash, digest);
-  if (memcmp(digest, file + 32, sizeof digest))
+  if (memcmp(digest, header + 32, sizeof digest))
     return pock_fail(session, POCK_ERROR_FILE, "%s is damaged: its SHA-256 does not match", path);
   return POCK_OK;
 }
 
 int pock_data_open(pock_session *session, pock_data *data, const char *path) {
-  memset(data, 0, sizeof *data);
+  uint64_t bytes = 0;
   pock_error_clear(session);
-  const unsigned char *file = pock_map_file(path, &data->mapping_bytes);
-  if (!file) return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
-  data->mapping = file;
-  int code = check(session, path, file, data->mapping_bytes);
+  data->path = path;
+  data->file = pock_open_file(path, &bytes);
+  if (data->file < 0) return cannot_read(session, path);
+  int code = check(session, path, data->file, bytes);
   if (code) {
     pock_data_close(data);
     return code;
   }
-  data->records = file + HEADER_BYTES;
-  data->count = little_endian(file + 16, 8);
+  data->count = (bytes - HEADER_BYTES) / pock_artifact.record_bytes;
   return POCK_OK;
 }
 
 void pock_data_close(pock_data *data) {
-  pock_unmap_file(data->mapping, data->mapping_bytes);
-  data->mapping = NULL;
+  if (data->file >= 0) pock_close_file(data->file);
+  data->file = -1;
 }
 
-static const unsigned char *copy_parts(pock_session *session, const unsigned char *from, uint64_t row, int role) {
+static int read_parts(pock_session *session, const pock_data *data, uint64_t *at, uint64_t row, int role) {
   for (uint32_t i = 0; i < pock_artifact.tensor_count; i++) {
     const pock_tensor_row *tensor = &pock_artifact.tensors[i];
     if (tensor->role != role) continue;
     size_t bytes = (size_t)(tensor->bytes / pock_artifact.batch);
-    pock_copy_mapping(session->arena + tensor->offset + row * bytes, from, bytes);
-    from += bytes;
+    if (pock_read_at(data->file, session->arena + tensor->offset + row * bytes, bytes, *at))
+      return cannot_read(session, data->path);
+    *at += bytes;
   }
-  return from;
+  return POCK_OK;
 }
 
-static void copy_record(pock_session *session, const pock_data *data, uint64_t record, uint64_t row) {
-  const unsigned char *from = data->records + record % data->count * pock_artifact.record_bytes;
-  from = copy_parts(session, from, row, POCK_INPUT);
-  copy_parts(session, from, row, POCK_LABEL);
+static int read_record(pock_session *session, const pock_data *data, uint64_t record, uint64_t row) {
+  uint64_t at = HEADER_BYTES + record % data->count * pock_artifact.record_bytes;
+  int code = read_parts(session, data, &at, row, POCK_INPUT);
+  return code ? code : read_parts(session, data, &at, row, POCK_LABEL);
 }
 
-void pock_data_fill(pock_session *session, const pock_data *data, uint64_t first, uint64_t rows) {
-  for (uint64_t row = 0; row < rows; row++) copy_record(session, data, first + row, row);
+int pock_data_fill(pock_session *session, const pock_data *data, uint64_t first, uint64_t rows) {
+  int code = POCK_OK;
+  for (uint64_t row = 0; row < rows && !code; row++) code = read_record(session, data, first + row, row);
+  return code;
 }
 
-void pock_data_draw(pock_session *session, const pock_data *data, pock_order *order,
-                    const pock_augmentation *augmentation, uint64_t position) {
+int pock_data_draw(pock_session *session, const pock_data *data, pock_order *order,
+                   const pock_augmentation *augmentation, uint64_t position) {
   const pock_picture *picture = &pock_artifact.picture;
   for (uint64_t row = 0; row < pock_artifact.batch; row++) {
-    copy_record(session, data, pock_order_at(order, position + row), row);
+    int code = read_record(session, data, pock_order_at(order, position + row), row);
+    if (code) return code;
     if (!augmentation || !picture->planes) continue;
     const pock_tensor_row *tensor = &pock_artifact.tensors[picture->tensor];
     unsigned char *pixels = session->arena + tensor->offset + row * (tensor->bytes / pock_artifact.batch);
     pock_augment(augmentation, picture, order->seed, position + row, pixels);
   }
+  return POCK_OK;
 }
 
-void pock_data_repeat(pock_session *session, const pock_data *data, uint64_t record, uint64_t from) {
-  for (uint64_t row = from; row < pock_artifact.batch; row++) copy_record(session, data, record, row);
+int pock_data_repeat(pock_session *session, const pock_data *data, uint64_t record, uint64_t from) {
+  int code = POCK_OK;
+  for (uint64_t row = from; row < pock_artifact.batch && !code; row++) code = read_record(session, data, record, row);
+  return code;
 }

@@ -1,4 +1,4 @@
-/* Packed samples for the standalone executable: one file, read in place. */
+/* Packed samples for the standalone executable: one file, of which a batch at a time is read. */
 #ifndef POCK_DATA_H
 #define POCK_DATA_H
 
@@ -6,25 +6,24 @@
 #include "pock_order.h"
 
 typedef struct {
-  const unsigned char *records;
+  int file;
+  const char *path;
   uint64_t count;
-  const void *mapping;
-  size_t mapping_bytes;
 } pock_data;
 
-/* Map a .pockdata file and check all of it. */
+/* Open a .pockdata file, whose name must outlive `data`, and check all of it. */
 int pock_data_open(pock_session *session, pock_data *data, const char *path);
 void pock_data_close(pock_data *data);
 
-/* Copy records `first`, `first + 1`, … into rows 0, 1, … of the inputs and labels, cycling at the end of the file. */
-void pock_data_fill(pock_session *session, const pock_data *data, uint64_t first, uint64_t rows);
+/* Read records `first`, `first + 1`, … into rows 0, 1, … of the inputs and labels, cycling at the end of the file. */
+int pock_data_fill(pock_session *session, const pock_data *data, uint64_t first, uint64_t rows);
 
-/* Copy what a run draws at `position`, `position + 1`, … into the rows of a batch; its pictures are changed where
+/* Read what a run draws at `position`, `position + 1`, … into the rows of a batch; its pictures are changed where
  * `augmentation` is not NULL. */
-void pock_data_draw(pock_session *session, const pock_data *data, pock_order *order,
-                    const pock_augmentation *augmentation, uint64_t position);
+int pock_data_draw(pock_session *session, const pock_data *data, pock_order *order,
+                   const pock_augmentation *augmentation, uint64_t position);
 
 /* Repeat one record in rows `from` … of the batch. */
-void pock_data_repeat(pock_session *session, const pock_data *data, uint64_t record, uint64_t from);
+int pock_data_repeat(pock_session *session, const pock_data *data, uint64_t record, uint64_t from);
 
 #endif

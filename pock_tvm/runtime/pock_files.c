@@ -15,58 +15,67 @@
 
 #define PATH_BYTES 4096
 #define CHUNK_BYTES 16384
-#define RELEASE_BYTES (1u << 20) /* read a mapping in pieces of this size, and give each back */
 #define NUMBER_WIDTH 20 /* digits of the largest uint64 */
 
-/* ---- the weights file ---- */
+/* ---- what is read of a file, without keeping any of it in memory ---- */
 
-const void *pock_map_file(const char *path, size_t *bytes) {
+int pock_open_file(const char *path, uint64_t *bytes) {
   struct stat status;
   int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not make it wait */
-  if (file < 0) return NULL;
-  void *mapping = MAP_FAILED;
-  if (!fstat(file, &status)) {
-    if (status.st_size > 0 && S_ISREG(status.st_mode)) {
-      *bytes = (size_t)status.st_size;
-      mapping = mmap(NULL, *bytes, PROT_READ, MAP_PRIVATE, file, 0);
-    } else {
-      errno = EINVAL;
-    }
+  if (file < 0) return -1;
+  int why = 0;
+  if (fstat(file, &status))
+    why = errno;
+  else if (status.st_size <= 0 || !S_ISREG(status.st_mode))
+    why = EINVAL;
+  if (why) {
+    close(file);
+    errno = why;
+    return -1;
   }
-  int why = errno;
-  close(file);
-  errno = why;
-  return mapping == MAP_FAILED ? NULL : mapping;
+  *bytes = (uint64_t)status.st_size;
+  return file;
 }
+
+void pock_close_file(int file) { close(file); }
+
+int pock_read_at(int file, void *to, size_t bytes, uint64_t at) {
+  unsigned char *next = to;
+  while (bytes) {
+    ssize_t got = pread(file, next, bytes, (off_t)at);
+    if (got < 0 && errno == EINTR) continue;
+    if (!got) errno = EIO; /* the file has become shorter */
+    if (got <= 0) return -1;
+    next += got;
+    at += (uint64_t)got;
+    bytes -= (size_t)got;
+  }
+  return 0;
+}
+
+int pock_hash_file(pock_sha256 *hash, int file, uint64_t from, uint64_t bytes) {
+  char chunk[CHUNK_BYTES];
+  while (bytes) {
+    size_t count = bytes < CHUNK_BYTES ? (size_t)bytes : CHUNK_BYTES;
+    if (pock_read_at(file, chunk, count, from)) return -1;
+    pock_sha256_add(hash, chunk, count);
+    from += count;
+    bytes -= count;
+  }
+  return 0;
+}
+
+/* ---- the weights file ---- */
 
 void pock_unmap_file(const void *mapping, size_t bytes) {
   if (mapping) munmap((void *)(uintptr_t)mapping, bytes);
 }
 
-/* The pages come from the file again when they are read again; until then they take no memory. */
-static void release_pages(const unsigned char *from, size_t bytes) {
-  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)from / page * page;
-  (void)madvise((void *)start, (uintptr_t)from + bytes - start, MADV_DONTNEED);
+static int cannot_read(pock_session *session, const char *path) {
+  return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
 }
 
-void pock_hash_mapping(pock_sha256 *hash, const unsigned char *from, size_t bytes) {
-  for (size_t at = 0; at < bytes; at += RELEASE_BYTES) {
-    size_t piece = bytes - at < RELEASE_BYTES ? bytes - at : RELEASE_BYTES;
-    pock_sha256_add(hash, from + at, piece);
-    release_pages(from + at, piece);
-  }
-}
-
-/* Without the release, the trainable weights and the samples would lie in memory twice. */
-void pock_copy_mapping(unsigned char *to, const unsigned char *from, size_t bytes) {
-  for (size_t at = 0; at < bytes; at += RELEASE_BYTES) {
-    size_t piece = bytes - at < RELEASE_BYTES ? bytes - at : RELEASE_BYTES;
-    memcpy(to + at, from + at, piece);
-    release_pages(from + at, piece);
-  }
-}
-
-static int check_weights(pock_session *session, const char *path, const void *mapping, size_t bytes, int verify) {
+static int check_weights(pock_session *session, const char *path, int file, uint64_t bytes, int verify) {
   if (bytes != pock_artifact.weights_bytes)
     return pock_fail(session, POCK_ERROR_FILE, "%s has %llu bytes, not %llu: truncated, or of another artifact", path,
                      (unsigned long long)bytes, (unsigned long long)pock_artifact.weights_bytes);
@@ -74,7 +83,7 @@ static int check_weights(pock_session *session, const char *path, const void *ma
   pock_sha256 hash;
   uint8_t digest[32];
   pock_sha256_start(&hash);
-  pock_hash_mapping(&hash, mapping, bytes);
+  if (pock_hash_file(&hash, file, 0, bytes)) return cannot_read(session, path);
   pock_sha256_end(&hash, digest);
   if (memcmp(digest, pock_artifact.weights_sha256, sizeof digest))
     return pock_fail(session, POCK_ERROR_FILE, "%s does not have the SHA-256 of this artifact's weights: damaged, or of another artifact",
@@ -82,26 +91,39 @@ static int check_weights(pock_session *session, const char *path, const void *ma
   return POCK_OK;
 }
 
+/* Frozen weights are mapped, those that learn are read into the state: none lies in memory twice. */
+static int start_from(pock_session *session, const char *path, int file, const pock_setup *setup) {
+  size_t mapped = (size_t)(pock_artifact.weights_data_offset + pock_artifact.frozen_bytes);
+  uint64_t trainable = pock_artifact.trainable_bytes;
+  unsigned char *mapping = mmap(NULL, mapped, PROT_READ, MAP_PRIVATE, file, 0);
+  if (mapping == MAP_FAILED) return cannot_read(session, path);
+  int code = pock_start(session, setup, mapping + pock_artifact.weights_data_offset);
+  if (code) {
+    pock_unmap_file(mapping, mapped);
+    return code;
+  }
+  session->mapping = mapping;
+  session->mapping_bytes = mapped;
+  if (pock_read_at(file, session->state, (size_t)trainable, mapped)) {
+    code = cannot_read(session, path);
+    pock_shutdown(session);
+    return code;
+  }
+  memset(session->state + trainable, 0, (size_t)(pock_artifact.state_bytes - trainable));
+  return POCK_OK;
+}
+
 int pock_open(pock_session *session, const char *weights, const pock_setup *setup) {
   int code = pock_begin(session, setup);
   if (code) return code;
   if (!weights) return pock_fail(session, POCK_ERROR_ARGUMENT, "the weights file has no name: it is NULL");
-  size_t bytes = 0;
-  const unsigned char *mapping = pock_map_file(weights, &bytes);
-  if (!mapping) return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", weights, strerror(errno));
-  const unsigned char *frozen = mapping + pock_artifact.weights_data_offset;
-  code = check_weights(session, weights, mapping, bytes, !setup->trust_weights);
-  if (!code) code = pock_start(session, setup, frozen);
-  if (code) {
-    pock_unmap_file(mapping, bytes);
-    return code;
-  }
-  session->mapping = (void *)(uintptr_t)mapping;
-  session->mapping_bytes = bytes;
-  uint64_t trainable = pock_artifact.trainable_bytes;
-  pock_copy_mapping(session->state, frozen + pock_artifact.frozen_bytes, trainable);
-  if (pock_artifact.state_bytes > trainable)
-    memset(session->state + trainable, 0, pock_artifact.state_bytes - trainable);
+  uint64_t bytes = 0;
+  int file = pock_open_file(weights, &bytes);
+  if (file < 0) return cannot_read(session, weights);
+  code = check_weights(session, weights, file, bytes, !setup->trust_weights);
+  if (!code) code = start_from(session, weights, file, setup);
+  close(file);
+  if (code) return code;
   pock_say(session, POCK_LOG_INFO, "%s for %s: %d threads, weights from %s", pock_artifact.model, pock_artifact.target,
            session->threads, weights);
   return POCK_OK;
@@ -287,33 +309,20 @@ int pock_checkpoint_save(pock_session *session, const char *path) {
 
 /* ---- load ---- */
 
-static int read_all(int file, void *to, size_t bytes, uint64_t at) {
-  unsigned char *next = to;
-  while (bytes) {
-    ssize_t got = pread(file, next, bytes, (off_t)at);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return -1;
-    next += got;
-    at += (uint64_t)got;
-    bytes -= (size_t)got;
-  }
-  return 0;
-}
-
 /* Read the fields, then compare the rest of the start with what it must be. */
 static int check_start(pock_session *session, const char *path, int file, checkpoint_fields *fields) {
   field_slot slots[4];
   field_slots(fields, slots);
   memset(fields, 0, sizeof *fields);
   for (int s = 0; s < 4; s++)
-    if (read_all(file, slots[s].text, (size_t)slots[s].width, slots[s].at))
-      return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
+    if (pock_read_at(file, slots[s].text, (size_t)slots[s].width, slots[s].at))
+      return cannot_read(session, path);
   char found[CHUNK_BYTES], wanted[CHUNK_BYTES];
   uint64_t end = pock_artifact.checkpoint_data_offset;
   for (uint64_t at = 0; at < end; at += CHUNK_BYTES) {
     size_t count = end - at < CHUNK_BYTES ? (size_t)(end - at) : CHUNK_BYTES;
-    if (read_all(file, found, count, at))
-      return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
+    if (pock_read_at(file, found, count, at))
+      return cannot_read(session, path);
     render_start(fields, at, count, wanted);
     if (memcmp(found, wanted, count))
       return pock_fail(session, POCK_ERROR_FILE, "%s is not a checkpoint of this artifact: its header differs", path);
@@ -324,15 +333,10 @@ static int check_start(pock_session *session, const char *path, int file, checkp
 static int check_data(pock_session *session, const char *path, int file, const checkpoint_fields *fields) {
   pock_sha256 hash;
   uint8_t digest[32];
-  char chunk[CHUNK_BYTES], text[65];
+  char text[65];
   hash_start(&hash, fields);
-  for (uint64_t at = 0; at < pock_artifact.state_bytes; at += CHUNK_BYTES) {
-    uint64_t left = pock_artifact.state_bytes - at;
-    size_t count = left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES;
-    if (read_all(file, chunk, count, pock_artifact.checkpoint_data_offset + at))
-      return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
-    pock_sha256_add(&hash, chunk, count);
-  }
+  if (pock_hash_file(&hash, file, pock_artifact.checkpoint_data_offset, pock_artifact.state_bytes))
+    return cannot_read(session, path);
   pock_sha256_end(&hash, digest);
   write_hex(digest, text);
   if (memcmp(text, fields->sha256, 64))
@@ -344,7 +348,7 @@ static int load_from(pock_session *session, const char *path, int file) {
   struct stat status;
   uint64_t wanted = pock_artifact.checkpoint_data_offset + pock_artifact.state_bytes;
   if (fstat(file, &status))
-    return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
+    return cannot_read(session, path);
   if ((uint64_t)status.st_size != wanted)
     return pock_fail(session, POCK_ERROR_FILE, "%s has %llu bytes, not %llu: truncated, or of another artifact", path,
                      (unsigned long long)status.st_size, (unsigned long long)wanted);
@@ -356,7 +360,7 @@ static int load_from(pock_session *session, const char *path, int file) {
   if (read_number(fields.step, &progress.step) || read_number(fields.cursor, &progress.cursor) ||
       read_number(fields.seed, &progress.seed))
     return pock_fail(session, POCK_ERROR_FILE, "%s is damaged: its counters are not numbers", path);
-  if (read_all(file, session->state, pock_artifact.state_bytes, pock_artifact.checkpoint_data_offset))
+  if (pock_read_at(file, session->state, pock_artifact.state_bytes, pock_artifact.checkpoint_data_offset))
     return pock_fail(session, POCK_ERROR_FILE, "reading %s failed half way (%s); load another checkpoint before going on",
                      path, strerror(errno));
   session->progress = progress;
@@ -368,7 +372,7 @@ int pock_checkpoint_load(pock_session *session, const char *path) {
   if (code) return code;
   if (!path) return pock_fail(session, POCK_ERROR_ARGUMENT, "the checkpoint has no name: it is NULL");
   int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file < 0) return pock_fail(session, POCK_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
+  if (file < 0) return cannot_read(session, path);
   code = load_from(session, path, file);
   close(file);
   if (!code)

@@ -219,12 +219,14 @@ void pock_sha256_end(pock_sha256 *hash, uint8_t digest[32]);
 /* Do it by instructions of the processor; 0, and nothing is done, where it has none. */
 int pock_sha256_fast(uint32_t state[8], const uint8_t *from, size_t blocks, const uint32_t constants[64]);
 
-/* Map a whole file read-only; NULL with errno set when it cannot be. */
-const void *pock_map_file(const char *path, size_t *bytes);
+/* Open a file that holds something, and tell its size; -1 with errno set when it cannot be. */
+int pock_open_file(const char *path, uint64_t *bytes);
+void pock_close_file(int file);
 void pock_unmap_file(const void *mapping, size_t bytes);
 
-/* Read bytes of a mapped file without keeping them in memory: its pages are given back piece by piece. */
-void pock_hash_mapping(pock_sha256 *hash, const unsigned char *from, size_t bytes);
-void pock_copy_mapping(unsigned char *to, const unsigned char *from, size_t bytes);
+/* Read bytes at a place, or add them to a hash; -1 with errno set when they cannot all be read. Mapped, the pages would
+ * count as memory of this process, and a system that maps 2 MB at once would keep them. */
+int pock_read_at(int file, void *to, size_t bytes, uint64_t at);
+int pock_hash_file(pock_sha256 *hash, int file, uint64_t from, uint64_t bytes);
 
 #endif

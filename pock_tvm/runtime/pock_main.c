@@ -59,10 +59,10 @@ typedef struct {
 } supply;
 
 /* Fill the inputs with the next batch of records. */
-static void draw(pock_session *session, supply *from) {
+static int draw(pock_session *session, supply *from) {
   pock_progress at;
   pock_get_progress(session, &at);
-  pock_data_draw(session, from->data, &from->order, from->augmentation, at.cursor);
+  return pock_data_draw(session, from->data, &from->order, from->augmentation, at.cursor);
 }
 
 static void advance(pock_session *session) {
@@ -75,13 +75,13 @@ static void advance(pock_session *session) {
 /* All micro-batches of an optimizer step; a checkpoint may have been saved between two of them. */
 static int train_step(pock_session *session, supply *from, float rate, float *loss) {
   while (pock_waiting(session) < pock_micro_batches() - 1) {
-    draw(session, from);
-    int code = pock_accumulate(session, loss);
+    int code = draw(session, from);
+    if (!code) code = pock_accumulate(session, loss);
     if (code) return code;
     advance(session);
   }
-  draw(session, from);
-  int code = pock_train_step(session, rate, loss);
+  int code = draw(session, from);
+  if (!code) code = pock_train_step(session, rate, loss);
   if (!code) advance(session);
   return code;
 }
@@ -181,11 +181,12 @@ typedef struct {
 static int evaluate_whole(pock_session *session, const pock_data *data, uint64_t first, tally *sum) {
   float loss;
   int32_t correct;
-  pock_data_fill(session, data, first, pock_artifact.batch);
-  int code = pock_evaluate(session, &loss, &correct);
+  int code = pock_data_fill(session, data, first, pock_artifact.batch);
+  if (!code) code = pock_evaluate(session, &loss, &correct);
+  if (code) return code;
   sum->loss += (double)loss;
   sum->weight += 1;
-  return code;
+  return POCK_OK;
 }
 
 /* Up to a batch of records from `first`. Rows beyond the data are ignored labels or, where the loss ignores none,
@@ -193,19 +194,22 @@ static int evaluate_whole(pock_session *session, const pock_data *data, uint64_t
 static int evaluate_piece(pock_session *session, const pock_data *data, uint64_t first, uint64_t real, tally *sum) {
   const pock_tensor_row *row = labels_row();
   uint64_t batch = pock_artifact.batch, missing = batch - real, last = first + real - 1;
-  pock_data_fill(session, data, first, real);
-  pock_data_repeat(session, data, last, real);
+  int code = pock_data_fill(session, data, first, real);
+  if (!code) code = pock_data_repeat(session, data, last, real);
+  if (code) return code;
   if (missing && row->has_ignore) visit_labels(session, real, batch, &row->ignore);
   uint64_t valid = visit_labels(session, 0, real, NULL);
   if (!valid) return POCK_OK;
   float loss, copies_loss;
   int32_t correct, copies_correct;
-  int code = pock_evaluate(session, &loss, &correct);
+  code = pock_evaluate(session, &loss, &correct);
+  if (code) return code;
   double mean = (double)loss;
   long long right = correct;
-  if (!code && missing && !row->has_ignore) {
-    pock_data_repeat(session, data, last, 0);
-    code = pock_evaluate(session, &copies_loss, &copies_correct);
+  if (missing && !row->has_ignore) {
+    code = pock_data_repeat(session, data, last, 0);
+    if (!code) code = pock_evaluate(session, &copies_loss, &copies_correct);
+    if (code) return code;
     mean = (mean * (double)batch - (double)copies_loss * (double)missing) / (double)real;
     right -= copies_correct * (long long)missing / (long long)batch;
   }
@@ -213,7 +217,7 @@ static int evaluate_piece(pock_session *session, const pock_data *data, uint64_t
   sum->weight += (double)valid;
   sum->correct += right;
   sum->counted = correct >= 0;
-  return code;
+  return POCK_OK;
 }
 
 static int evaluate(pock_session *session, const pock_data *data) {
@@ -266,8 +270,7 @@ static int predict(pock_session *session, const pock_data *data, const pock_opti
   int failed = 0;
   for (uint64_t first = 0; first < data->count && !failed; first += batch) {
     uint64_t real = data->count - first < batch ? data->count - first : batch;
-    pock_data_fill(session, data, first, batch);
-    if (pock_predict(session)) {
+    if (pock_data_fill(session, data, first, batch) || pock_predict(session)) {
       if (output) fclose(output);
       return fail(session);
     }

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -186,6 +187,19 @@ def test_damaged_weights_are_refused(artifact, artifact_copy, data, change, mess
     assert done.stderr.startswith("pock_train: ")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_samples_that_vanish_during_a_run_are_an_error_and_no_crash(artifact, data):
+    command = [artifact.executable, "train", "--weights", artifact.weights, "--data", data]
+    command += ["--steps", 10**9, "--lr", 1e-9]
+    options = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(list(map(str, command)), **options) as process:
+        assert process.stdout.readline().startswith("step 1 ")
+        os.truncate(data, 64)
+        _, said = process.communicate()
+    assert process.returncode == 1
+    why = "(I/O|Input/output) error"  # as musl or glibc names it
+    assert re.fullmatch(f"pock_train: cannot read {re.escape(str(data))}: {why}\n", said)
 
 
 @pytest.mark.parametrize(

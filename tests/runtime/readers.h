@@ -115,17 +115,17 @@ static int read_data(const unsigned char *bytes, size_t count) {
   if (code) return code;
   const uint64_t firsts[] = {0, 1, data.count - 1, UINT64_MAX - 1};
   for (int i = 0; i < 4; i++) {
-    pock_data_fill(the_session, &data, firsts[i], pock_artifact.batch);
+    MUST(!pock_data_fill(the_session, &data, firsts[i], pock_artifact.batch));
     work_with(the_session);
   }
   const pock_augmentation augmentation = {.crop = 9, .flip = 1};
   static pock_draw draws[256];
   pock_order order = {.draws = data.count <= 256 ? draws : NULL, .count = data.count, .seed = data.count};
   for (int i = 0; i < 4; i++) {
-    pock_data_draw(the_session, &data, &order, i % 2 ? &augmentation : NULL, firsts[i]);
+    MUST(!pock_data_draw(the_session, &data, &order, i % 2 ? &augmentation : NULL, firsts[i]));
     work_with(the_session);
   }
-  pock_data_repeat(the_session, &data, 0, 1);
+  MUST(!pock_data_repeat(the_session, &data, 0, 1));
   pock_data_close(&data);
   return code;
 }
