@@ -51,3 +51,11 @@ class PrecisionError(PockError):
 
 class TargetFileError(PockError):
     """A user's own target cannot be read, or describes no machine that can be compiled for."""
+
+
+class RecordError(PockError):
+    """Records of a tuner cannot be read or written, or decide what cannot be."""
+
+
+class TuningError(PockError):
+    """A kernel cannot be measured: no device answers, or it has to be compiled again."""

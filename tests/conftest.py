@@ -13,8 +13,9 @@ os.environ.setdefault("TVM_BIND_THREADS", "0")
 
 @pytest.fixture(scope="session", autouse=True)
 def kernel_cache(tmp_path_factory):
-    """A cache of the session's own: many tests compile the same kernels."""
+    """A cache of the session's own: many tests compile the same kernels; no records but ours."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POCK_RECORDS", str(tmp_path_factory.mktemp("records")))
         patch.setenv("POCK_CACHE", str(tmp_path_factory.mktemp("kernels")))
         yield
 

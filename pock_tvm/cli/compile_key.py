@@ -1,5 +1,6 @@
 """What decides the artifact of ``pock compile``, as one hash, found without importing TVM."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pock_tvm
+from pock_tvm.record_files import record_folders
 
 _LAYERS = ("", "relay_passes", "schedules", "targets")
 _SOURCES = (".py", ".c", ".h")
@@ -41,6 +43,7 @@ def compile_key(model: str, arguments: Mapping[str, Any]) -> str | None:
         "model": content,
         "arguments": {name: _with_content(value) for name, value in arguments.items()},
         "sources": _sources_sha256(),
+        "records": _records_sha256(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "python": sys.version,
         "machine": [platform.machine(), *_processor()],
@@ -90,6 +93,17 @@ def _processor() -> list[str]:
     names = ("model name", "flags", "Features", "CPU part")
     lines = text.partition("\n\n")[0].splitlines()
     return [line for line in lines if line.partition("\t")[0].strip(" :") in names]
+
+
+def _records_sha256() -> str:
+    """Hash what tuners have found out about any core: a target of the user's may name one."""
+    digest = hashlib.sha256()
+    for folder in record_folders():
+        for path in sorted(folder.glob("*.json")):
+            digest.update(f"{path.name}\n".encode())
+            with contextlib.suppress(OSError):  # whoever needs it will say so
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _sources_sha256() -> str:

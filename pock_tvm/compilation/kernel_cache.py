@@ -1,9 +1,9 @@
 """Compiled kernels of earlier compilations, by what they were compiled from.
 
 A kernel's key is the SHA-256 of all that decides its machine code: the kernel before it is
-scheduled, its name, whether it writes where it reads, the target, the versions of TVM and LLVM, and
-our own sources of passes, schedules and targets. Whatever changes is another key; nothing in the
-cache is ever out of date.
+scheduled, its name, whether it writes where it reads, what a tuner decided about it, the target,
+the versions of TVM and LLVM, and our own sources of passes, schedules and targets. Whatever changes
+is another key; nothing in the cache is ever out of date.
 
 The folder is ``$POCK_CACHE``, or else ``pock_tvm`` in the user's cache folder; ``POCK_CACHE=off``
 goes without. A file is written beside its place and renamed, so several compilations may share the
@@ -27,6 +27,7 @@ from pock_tvm.artifact.artifact_cache import FOLDER as ARTIFACTS
 from pock_tvm.artifact.artifact_cache import user_cache_folder
 from pock_tvm.relay_passes.build_object import CompiledKernel
 from pock_tvm.relay_passes.share_kernels import kernel_text
+from pock_tvm.schedules.cpu.decision import Decision
 from pock_tvm.targets import TargetSpec
 
 MOST_BYTES = 1 << 30
@@ -61,9 +62,16 @@ class KernelCache:
             return None
         return cls(folder, spec)
 
-    def key(self, name: str, kernel: tirx.PrimFunc, *, in_place: bool) -> str:
+    def key(
+        self,
+        name: str,
+        kernel: tirx.PrimFunc,
+        *,
+        in_place: bool,
+        decision: Decision | None = None,
+    ) -> str:
         """Return the key of a kernel as it comes from the graph."""
-        parts = (self._about, name, str(in_place), kernel_text(kernel))
+        parts = (self._about, name, str(in_place), str(decision), kernel_text(kernel))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def find(self, key: str) -> CompiledKernel | None:

@@ -13,6 +13,7 @@ from pock_tvm.relay_passes.build_object import (
 )
 from pock_tvm.relay_passes.step import Step
 from pock_tvm.schedules import schedule_kernel
+from pock_tvm.schedules.recorded import recorded_decisions
 from pock_tvm.targets import TargetSpec
 
 
@@ -35,13 +36,16 @@ def compile_kernels(
         tell: called with (stage, done, total).
         cache: look into the user's cache first, and leave there what was compiled.
     """
+    decisions = recorded_decisions(kernels, spec)
     stored = KernelCache.of_user(spec) if cache else None
     keys: dict[str, str] = {}
     known: dict[str, CompiledKernel] = {}
     if stored is not None:
         in_place = kernels_called_in_place(steps, offsets)
         for name, kernel in kernels.items():
-            keys[name] = stored.key(name, kernel, in_place=name in in_place)
+            keys[name] = stored.key(
+                name, kernel, in_place=name in in_place, decision=decisions.get(name)
+            )
             found = stored.find(keys[name])
             if found is not None:
                 known[name] = found
@@ -49,7 +53,7 @@ def compile_kernels(
     tell("schedule", 0, len(missing))
     scheduled = {}
     for name in missing:
-        scheduled[name] = schedule_kernel(kernels[name], spec)
+        scheduled[name] = schedule_kernel(kernels[name], spec, decisions.get(name))
         tell("schedule", len(scheduled), len(missing))
     tell("build", 0, len(missing))
     built = build_objects(

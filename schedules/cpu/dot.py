@@ -26,10 +26,12 @@ _ACCUMULATORS = 8
 
 def dot_nest(c: Contraction, spec: TargetSpec) -> Any:
     """Return the loops of such a product, or None."""
-    lanes = spec.vector_lanes(c.dtype)
-    if not _is_row_times_rows(c) or c.reduced[0].extent < 4 * lanes:
-        return None
-    return _Dot(c, lanes).build()
+    return _Dot(c, spec.vector_lanes(c.dtype)).build() if is_dot(c, spec) else None
+
+
+def is_dot(c: Contraction, spec: TargetSpec) -> bool:
+    """Tell whether a contraction is such a product, of a sum that is long enough."""
+    return _is_row_times_rows(c) and c.reduced[0].extent >= 4 * spec.vector_lanes(c.dtype)
 
 
 def _is_row_times_rows(c: Contraction) -> bool:

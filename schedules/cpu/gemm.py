@@ -27,8 +27,9 @@ from tvm import ir, s_tir, tirx
 
 from pock_tvm.schedules.cpu.bf16_gemm import bf16_nest
 from pock_tvm.schedules.cpu.blocking import block
-from pock_tvm.schedules.cpu.contraction import read_contraction
-from pock_tvm.schedules.cpu.dot import dot_nest
+from pock_tvm.schedules.cpu.contraction import Contraction, read_contraction
+from pock_tvm.schedules.cpu.decision import Decision, blocking_of
+from pock_tvm.schedules.cpu.dot import dot_nest, is_dot
 from pock_tvm.schedules.cpu.gemm_nest import Nest
 from pock_tvm.schedules.cpu.nest import find, sequence
 from pock_tvm.schedules.cpu.panels import Operands
@@ -36,8 +37,14 @@ from pock_tvm.schedules.cpu.tile_loops import TileLoops
 from pock_tvm.targets import TargetSpec
 
 
-def gemm(func: tirx.PrimFunc, spec: TargetSpec) -> s_tir.Schedule | None:
-    """Schedule a kernel around one sum of products."""
+def gemm(
+    func: tirx.PrimFunc, spec: TargetSpec, decision: Decision | None = None
+) -> s_tir.Schedule | None:
+    """Schedule a kernel around one sum of products, cut as decided or by ``block``'s rules.
+
+    Raises:
+        ValueError: the decision is not legal for this kernel.
+    """
     sch = s_tir.Schedule(func)
     contraction = read_contraction(sch, spec)
     if contraction is None:
@@ -46,13 +53,27 @@ def gemm(func: tirx.PrimFunc, spec: TargetSpec) -> s_tir.Schedule | None:
     if nest is None:
         nest = bf16_nest(contraction, spec)
     if nest is None:
-        nest = Nest(Operands(TileLoops(contraction, block(contraction, spec)))).build()
+        cut = blocking_of(decision, contraction, spec) if decision else block(contraction, spec)
+        nest = Nest(Operands(TileLoops(contraction, cut))).build()
     root = sch.get(sch.get_sblock("root"))
     kept = [b for b in root.alloc_buffers if any(_writes(p, b) for p in contraction.prologues)]
     body = sequence(*contraction.prologues, nest)
     outer = s_tir.SBlock([], [], [], "root", body, alloc_buffers=kept)
     scheduled = func.with_body(s_tir.SBlockRealize([], tirx.const(1, "bool"), outer))
     return s_tir.Schedule(ir.IRModule({"main": scheduled}))
+
+
+def open_contraction(func: tirx.PrimFunc, spec: TargetSpec) -> Contraction | None:
+    """Return what ``gemm`` would cut as a decision says; None where there is nothing to decide.
+
+    Matrix products in bfloat16 are cut by rules.
+    """
+    if spec.precision != "fp32" or spec.device is not None:
+        return None
+    contraction = read_contraction(s_tir.Schedule(func), spec)
+    if contraction is None or contraction.dtype not in ("float32", "float64"):
+        return None
+    return None if is_dot(contraction, spec) else contraction
 
 
 def _writes(statement: Any, buffer: Any) -> bool:

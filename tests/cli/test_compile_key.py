@@ -23,6 +23,16 @@ def test_the_key_is_of_all_that_decides(tmp_path):
     assert key() == keys[0]
 
 
+def test_a_record_makes_another_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("POCK_RECORDS", str(tmp_path))
+    keys = [compile_key("zoo:mcunet", {})]
+    for text in ("{}", "{ }"):
+        (tmp_path / "znver5.json").write_text(text)
+        keys.append(compile_key("zoo:mcunet", {}))
+    assert len({*keys}) == 3
+    assert compile_key("zoo:mcunet", {}) == keys[-1]
+
+
 def test_models_that_change_without_being_seen_have_no_key(tmp_path):
     outside = tmp_path / "net.onnx"
     outside.write_bytes(json.dumps({"external_data": "location"}).encode())

@@ -4,6 +4,7 @@ import importlib
 import os
 import stat
 import threading
+from dataclasses import replace
 
 import pytest
 import small_net
@@ -14,9 +15,11 @@ from pock_tvm.artifact.artifact_cache import VARIABLE
 from pock_tvm.compilation.kernel_cache import KernelCache
 from pock_tvm.frontend import load_model
 from pock_tvm.relay_passes.build_object import CompiledKernel
+from pock_tvm.schedules.cpu.decision import Decision
 from pock_tvm.targets import get_target
 
 KERNEL = CompiledKernel(b"machine code", 640)
+DECISION = Decision(8, 3, 1, 1, 64, True, False, "", False, False, 1)
 
 
 def scaled(by, name="x"):
@@ -89,6 +92,8 @@ def test_whatever_decides_the_code_is_in_the_key(cache):
         cache.key("b", kernel, in_place=False),
         cache.key("a", kernel, in_place=True),
         cache.key("a", scaled(2.0000002), in_place=False),
+        cache.key("a", kernel, in_place=False, decision=DECISION),
+        cache.key("a", kernel, in_place=False, decision=replace(DECISION, rows=7)),
         KernelCache(cache.folder, get_target("raspberry-pi-4")).key("a", kernel, in_place=False),
     ]
     assert len(set(keys)) == len(keys)

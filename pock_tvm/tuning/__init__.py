@@ -1,0 +1,1 @@
+"""Measure what the schedules of a core may decide, and record what beats their rules."""
