@@ -39,21 +39,24 @@ def tradeoffs(step: Step, costs: Mapping[str, float]) -> list[Tradeoff]:
         costs: time of each kernel, in any unit.
     """
     repeated, refused = 0.0, set[tuple[str, int]]()
-    found = [Tradeoff(step, max(live_bytes(step)), 0.0)]
+    intervals = live_intervals(step)
+    live = live_bytes(step, intervals)
+    found = [Tradeoff(step, max(live), 0.0)]
     while True:
-        live = live_bytes(step)
-        time = max(range(len(live)), key=live.__getitem__)
-        recipes = [r for r in _recipes(step, time, costs) if r.key(step) not in refused]
+        time = live.index(max(live))
+        recipes = [r for r in _recipes(step, time, costs, intervals) if r.key(step) not in refused]
         if not recipes:
             return found
         best = max(recipes, key=lambda r: (r.freed_bytes / max(r.cost, 1e-30), r.freed_bytes))
         candidate = _apply(step, best)
-        after = live_bytes(candidate)
+        after_intervals = live_intervals(candidate)
+        after = live_bytes(candidate, after_intervals)
         # Fewer calls at the peak is progress too; anything less could go round in circles.
         if (max(after), after.count(max(after))) >= (live[time], live.count(live[time])):
             refused.add(best.key(step))
             continue
-        step, repeated = candidate, repeated + best.cost
+        step, intervals, live = candidate, after_intervals, after
+        repeated += best.cost
         if max(after) < found[-1].peak_bytes:
             found.append(Tradeoff(step, max(after), repeated))
 
@@ -73,9 +76,13 @@ class _Recipe:
         return self.tensor, len(step.calls) - self.before
 
 
-def _recipes(step: Step, time: int, costs: Mapping[str, float]) -> list[_Recipe]:
+def _recipes(
+    step: Step,
+    time: int,
+    costs: Mapping[str, float],
+    intervals: Mapping[str, tuple[int, int]],
+) -> list[_Recipe]:
     """Return a way back for each tensor that waits during the call ``time``."""
-    intervals = live_intervals(step)
     uses: dict[str, list[int]] = {}
     producer: dict[str, int] = {}
     writes: dict[str, list[int]] = {}

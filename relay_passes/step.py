@@ -7,6 +7,7 @@ their own. A reshape is a view: it has the tensor of what it views.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 ALIGNMENT = 64
@@ -29,7 +30,7 @@ class Tensor:
     dtype: str
     region: Region = "arena"
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Size without padding; a bool takes a byte."""
         bits = int("".join(c for c in self.dtype if c.isdigit()) or 8)
@@ -158,13 +159,13 @@ class Block:
         return self.start <= other.end and other.start <= self.end
 
 
-def blocks(step: Step) -> list[Block]:
+def blocks(step: Step, intervals: Mapping[str, tuple[int, int]] | None = None) -> list[Block]:
     """Return the blocks that the arena tensors of a step need.
 
     A tensor takes over the block of another where the kernel that makes it allows that and is the
     last to read the other. Inputs and outputs have blocks of their own: their places are public.
     """
-    intervals = live_intervals(step)
+    intervals = intervals or live_intervals(step)
     public = {*step.inputs, *step.outputs}
     chain: dict[str, tuple[str, ...]] = {name: (name,) for name in intervals}
     for time, call in enumerate(step.calls):
@@ -192,10 +193,10 @@ def blocks(step: Step) -> list[Block]:
     ]
 
 
-def live_bytes(step: Step) -> list[int]:
-    """Return the aligned bytes that are live during each call."""
+def live_bytes(step: Step, intervals: Mapping[str, tuple[int, int]] | None = None) -> list[int]:
+    """Return the aligned bytes that are live during each call; ``intervals`` where known."""
     change = [0] * (len(step.calls) + 2)
-    for block in blocks(step):
+    for block in blocks(step, intervals):
         change[block.start] += block.size
         change[block.end + 1] -= block.size
     total, live = 0, []

@@ -47,12 +47,13 @@ def plan_within(
     """
     planned: Planned | None = None
     least: OverBudgetError | None = None
+    least_count = 1
     prices: list[Price] = []
     for count in (k for k in range(1, samples + 1) if samples % k == 0):
         if planned and (obstacle or not explore):
             break
         if least and obstacle:
-            raise _without(least, obstacle)
+            raise least.explain(_without(obstacle))
         try:
             tried = plan_in_parts(build(count), spec, samples, None if planned else memory_budget)
             prices += tried[2].prices
@@ -61,17 +62,18 @@ def plan_within(
             if count == 1:
                 raise
             if least and not planned:
-                raise _without(least, str(reason)) from reason
+                raise least.explain(_without(str(reason))) from reason
             break
         except OverBudgetError as error:
             if error.entry != "train_step":
-                raise
+                raise error.explain() from None
             prices += error.prices
-            if least is None or error.least_bytes < least.least_bytes:
-                least = error if count == 1 else _in_parts(error, count)
+            if least is None or error.prices[-1].total_bytes < least.prices[-1].total_bytes:
+                least, least_count = error, count
     if planned is None:
         assert least is not None
-        raise least
+        parts = f" (as {least_count} micro-batches within the batch)" if least_count > 1 else ""
+        raise least.explain(parts)
     graphs, kernels, plan = planned
     return graphs, kernels, replace(plan, prices=cheapest(prices))
 
@@ -85,11 +87,5 @@ def cheapest(prices: Iterable[Price]) -> tuple[Price, ...]:
     return tuple(found)
 
 
-def _in_parts(error: OverBudgetError, count: int) -> OverBudgetError:
-    said = f"{error} (as {count} micro-batches within the batch)"
-    return OverBudgetError(said, error.entry, error.least_bytes, error.prices)
-
-
-def _without(least: OverBudgetError, reason: str) -> OverBudgetError:
-    said = f"{least}; there are no micro-batches within the batch, since {reason}"
-    return OverBudgetError(said, least.entry, least.least_bytes, least.prices)
+def _without(reason: str) -> str:
+    return f"; there are no micro-batches within the batch, since {reason}"

@@ -1,7 +1,8 @@
 """Where every tensor of an artifact lies, and in which order the kernels run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 from tvm import tirx
 
@@ -41,15 +42,69 @@ class OverBudgetError(MemoryBudgetError):
 
     Attributes:
         entry: the entry point that needs too much.
-        least_bytes: what a budget has to be for it.
-        prices: the frontier of that entry point.
+        prices: its frontier; each by its largest live set, of which a plan needs a little more.
     """
 
     def __init__(
-        self, message: str, entry: str, least_bytes: int, prices: tuple[Price, ...]
+        self, entry: str, budget: int, prices: tuple[Price, ...], plan: Callable[[], int]
     ) -> None:
-        super().__init__(message)
-        self.entry, self.least_bytes, self.prices = entry, least_bytes, prices
+        super().__init__(f"{entry} does not fit the memory budget of {budget:,} bytes")
+        self.entry, self.prices = entry, prices
+        self._budget, self._plan = budget, plan
+
+    @cached_property
+    def least_bytes(self) -> int:
+        """What a budget has to be; found out by another plan, which takes its time."""
+        return self._plan()
+
+    def explain(self, remark: str = "") -> "OverBudgetError":
+        """Name the least bytes in the message, with a remark behind it."""
+        self.args = (
+            f"{self.entry} needs {self.least_bytes:,} bytes at the least, the memory budget is"
+            f" {self._budget:,}; make the batch smaller or let fewer tensors learn{remark}",
+        )
+        return self
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """What an entry point has to choose from."""
+
+    step: Step
+    """Before its calls were ordered."""
+    choices: list[Tradeoff]
+    cycles: float
+    """Of the step that repeats nothing, by estimate."""
+
+
+def find_frontiers(
+    steps: Iterable[Step],
+    kernels: Mapping[str, tirx.PrimFunc],
+    spec: TargetSpec,
+    known: Iterable[Frontier] = (),
+) -> list[Frontier]:
+    """Order the calls of each entry point, and find out what fewer bytes cost it.
+
+    Args:
+        steps: the entry points.
+        kernels: what they call, not yet scheduled.
+        spec: machine by whose estimated times memory is bought.
+        known: frontiers of entry points, some of which may be the same.
+    """
+    before = {one.step.name: one for one in known}
+    overwritable = {name: overwritable_inputs(func) for name, func in kernels.items()}
+    flops = kernel_flops(kernels)
+    cycles = estimate_cycles(kernels, flops, spec)
+    again = estimate_cycles(kernels, flops, spec, bytes_per_cycle=BYTES_PER_CYCLE_AGAIN)
+    found = []
+    for step in steps:
+        same = before.get(step.name)
+        if same is None or same.step != step:
+            choices = tradeoffs(reorder_for_memory(_with_overwrites(step, overwritable)), again)
+            whole = sum(cycles[call.kernel] for call in step.calls) or 1.0
+            same = Frontier(step, choices, whole)
+        found.append(same)
+    return found
 
 
 @dataclass(frozen=True)
@@ -74,26 +129,28 @@ class Plan:
     @classmethod
     def make(
         cls,
-        steps: list[Step],
+        frontiers: Sequence[Frontier],
         graphs: Graphs,
         kernels: Mapping[str, tirx.PrimFunc],
-        spec: TargetSpec,
         memory_budget: int | None = None,
+        *,
+        rough: bool = False,
     ) -> "Plan":
-        """Order each step's calls, then give every tensor its place.
+        """Choose a step for each entry point, then give every tensor its place.
 
         What callers see (inputs, outputs) has one place in all steps.
 
         Args:
-            steps: the entry points, ``train_step`` among them.
+            frontiers: of the entry points, ``train_step`` among them.
             graphs: whose weights and slots are laid out.
             kernels: what the steps call, not yet scheduled.
-            spec: machine by whose estimated times memory is bought.
             memory_budget: bytes of weights, optimizer state and transients together.
+            rough: take the first places that are found, which may need some percent more bytes.
 
         Raises:
-            MemoryBudgetError: the budget cannot be met.
+            OverBudgetError: the budget cannot be met.
         """
+        steps = [one.step for one in frontiers]
         learned = (*graphs.trainable, *graphs.statistics)
         in_state = set(learned)
         tensors = {n: t for step in steps for n, t in step.tensors.items()}
@@ -104,31 +161,28 @@ class Plan:
         state.update({n: trainable_bytes + offset for n, offset in slots.items()})
         resident = frozen_bytes + trainable_bytes + slot_bytes
 
-        overwritable = {name: overwritable_inputs(func) for name, func in kernels.items()}
-        flops = kernel_flops(kernels)
-        cycles = estimate_cycles(kernels, flops, spec)
-        again = estimate_cycles(kernels, flops, spec, bytes_per_cycle=BYTES_PER_CYCLE_AGAIN)
         public = small_public_places(steps)
         ordered, arenas = [], {}
         prices: tuple[Price, ...] = ()
         price: Price | None = None
-        for step in steps:
-            choices = tradeoffs(reorder_for_memory(_with_overwrites(step, overwritable)), again)
-            whole = sum(cycles[call.kernel] for call in step.calls) or 1.0
-            budget = None if memory_budget is None else memory_budget - resident
-            choice, plan = _choose(choices, whole, budget, public)
+        for one in frontiers:
+            step, choices, whole = one.step, one.choices, one.cycles
+            places = partial(plan_arena, fixed=dict(public), search=not rough)
 
             def priced(choice: Tradeoff, size: int, whole: float = whole) -> Price:
                 return Price(resident + size, whole + choice.repeated, graphs.micro_batches)
 
-            if plan is None:
-                least = resident + plan_arena(choices[-1].step, public).arena_bytes
+            if memory_budget is None:
+                choice = _unbudgeted(one)
+                plan = places(choice.step)
+            elif fitting := _first_that_fits(choices, memory_budget - resident, places):
+                choice, plan = fitting
+            else:
                 raise OverBudgetError(
-                    f"{step.name} needs {least:,} bytes at the least, the memory budget is"
-                    f" {memory_budget:,}; make the batch smaller or let fewer tensors learn",
                     step.name,
-                    least,
+                    memory_budget,
                     tuple(priced(c, c.peak_bytes) for c in choices),
+                    partial(_bytes_of, places, choices[-1].step, resident),
                 )
             ordered.append(choice.step)
             arenas[step.name] = plan
@@ -145,7 +199,7 @@ class Plan:
             frozen_bytes,
             trainable_bytes,
             trainable_bytes + slot_bytes,
-            flops,
+            kernel_flops(kernels),
             prices,
             price,
         )
@@ -166,15 +220,8 @@ class Plan:
 
 def plan_step(step: Step, kernels: Mapping[str, tirx.PrimFunc], spec: TargetSpec) -> ArenaPlan:
     """Plan one entry point by itself, without a budget, as ``Plan.make`` does."""
-    overwritable = {name: overwritable_inputs(func) for name, func in kernels.items()}
-    flops = kernel_flops(kernels)
-    cycles = estimate_cycles(kernels, flops, spec)
-    again = estimate_cycles(kernels, flops, spec, bytes_per_cycle=BYTES_PER_CYCLE_AGAIN)
-    choices = tradeoffs(reorder_for_memory(_with_overwrites(step, overwritable)), again)
-    whole = sum(cycles[call.kernel] for call in step.calls) or 1.0
-    _, plan = _choose(choices, whole, None, {})
-    assert plan is not None
-    return plan
+    (frontier,) = find_frontiers([step], kernels, spec)
+    return plan_arena(_unbudgeted(frontier).step)
 
 
 def small_public_places(steps: Sequence[Step]) -> dict[str, int]:
@@ -217,19 +264,33 @@ def _with_overwrites(step: Step, overwritable: Mapping[str, tuple[int, ...]]) ->
     return step.with_calls(calls)
 
 
-def _choose(
-    choices: list[Tradeoff], whole: float, budget: int | None, public: Mapping[str, int]
-) -> tuple[Tradeoff, ArenaPlan | None]:
-    """Return the first choice that fits the budget, or the least bytes for a small price."""
-    if budget is None:
-        choice = [c for c in choices if c.repeated <= SMALL_PRICE * whole][-1]
-        return choice, plan_arena(choice.step, public)
+def _bytes_of(places: Callable[[Step], ArenaPlan], step: Step, resident: int) -> int:
+    return resident + places(step).arena_bytes
+
+
+def _unbudgeted(frontier: Frontier) -> Tradeoff:
+    """Return the least bytes for a small price."""
+    price = SMALL_PRICE * frontier.cycles
+    return [choice for choice in frontier.choices if choice.repeated <= price][-1]
+
+
+def _first_that_fits(
+    choices: list[Tradeoff], budget: int, places: Callable[[Step], ArenaPlan]
+) -> tuple[Tradeoff, ArenaPlan] | None:
+    """Return the first choice whose plan fits.
+
+    A plan takes seconds, and dozens of choices may lie within the percent that plans are above
+    their live sets: what one lacked, the next one tried has to have to spare.
+    """
+    wanted = budget
     for choice in choices:
-        if choice.peak_bytes <= budget:
-            plan = plan_arena(choice.step, public)
-            if plan.arena_bytes <= budget:
-                return choice, plan
-    return choices[-1], None
+        if choice.peak_bytes > wanted and (choice is not choices[-1] or choice.peak_bytes > budget):
+            continue
+        plan = places(choice.step)
+        if plan.arena_bytes <= budget:
+            return choice, plan
+        wanted = budget * choice.peak_bytes // plan.arena_bytes
+    return None
 
 
 def _sizes(

@@ -8,7 +8,7 @@ bring it below what the rest needs anyway: every part adds a call of each of its
 from tvm import tirx
 
 from pock_tvm.compilation.graphs import Graphs
-from pock_tvm.compilation.plan import Plan
+from pock_tvm.compilation.plan import OverBudgetError, Plan, find_frontiers
 from pock_tvm.relay_passes.append_optimizer import LEARNING_RATE
 from pock_tvm.relay_passes.share_kernels import share_kernels
 from pock_tvm.relay_passes.step import Step, blocks, live_bytes
@@ -36,19 +36,28 @@ def plan_in_parts(
         MemoryBudgetError: the budget cannot be met.
     """
     steps, kernels = share_kernels(graphs.steps)
-    plan = Plan.make(steps, graphs, kernels, spec)
+    frontiers = find_frontiers(steps, kernels, spec)
+    plan = Plan.make(frontiers, graphs, kernels, rough=memory_budget is not None)
     transients = None
     if memory_budget is not None:
         transients = memory_budget - plan.frozen_bytes - plan.state_bytes
     parts = choose_parts(plan, samples, transients)
     if graphs.micro_batches > 1:
         parts.pop("train_step", None)  # its prefix runs in those
-    if parts:
-        graphs = graphs.split(parts)
-        steps, kernels = share_kernels(graphs.steps)
-    if parts or memory_budget is not None:
-        plan = Plan.make(steps, graphs, kernels, spec, memory_budget)
-    return graphs, kernels, plan
+    if not parts and memory_budget is None:
+        return graphs, kernels, plan
+    while True:
+        split = graphs.split(parts) if parts else graphs
+        steps, kernels = share_kernels(split.steps)
+        frontiers = find_frontiers(steps, kernels, spec, frontiers)
+        try:
+            return split, kernels, Plan.make(frontiers, split, kernels, memory_budget)
+        except OverBudgetError as error:
+            # Prediction may stand worse among the places of this step than among the rough ones.
+            more = [k for k in _divisors(samples) if k > parts.get(error.entry, 1)]
+            if error.entry == "train_step" or not more:
+                raise
+            parts[error.entry] = more[0]
 
 
 def choose_parts(plan: Plan, samples: int, transients: int | None) -> dict[str, int]:
