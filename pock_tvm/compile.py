@@ -21,6 +21,7 @@ from pock_tvm.compilation.kernels import compile_kernels
 from pock_tvm.compilation.lora_factors import with_factors
 from pock_tvm.compilation.micro_batches import plan_within
 from pock_tvm.compilation.plan import Plan
+from pock_tvm.compilation.stored_panels import store_panels
 from pock_tvm.errors import PockError, UnsupportedModelError
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import Loss, make_loss
@@ -252,6 +253,7 @@ def compile(
             "no product with a frozen weight lies before what learns; let less learn (last:N, "
             "head, preset), or leave int8 out"
         )
+    graphs, kernels, plan = store_panels(graphs, kernels, plan, spec)
     offsets = {step.name: plan.offsets_of(step) for step in plan.steps}
     if spec.device is None:
         built = compile_kernels(plan.steps, offsets, kernels, spec, tell, cache=cache)

@@ -32,7 +32,7 @@ def share_kernels(
         for name, func in one.kernels.items():
             key = tvm_ffi.StructuralKey(func.without_attr("global_symbol"))
             if key not in shared:
-                digest = hashlib.sha256(kernel_text(func).encode()).hexdigest()
+                digest = digest_of(func)
                 short = f"{_short(name)}_{digest[:8]}"
                 shared[key] = f"{short}{digest[8:]}" if short in kernels else short
                 kernels[shared[key]] = func
@@ -40,6 +40,11 @@ def share_kernels(
         calls = (replace(c, kernel=renamed[c.kernel]) for c in one.step.calls)
         steps.append(replace(one.step, calls=tuple(calls)))
     return steps, kernels
+
+
+def digest_of(func: tirx.PrimFunc) -> str:
+    """Return the hash of a kernel, whatever its name."""
+    return hashlib.sha256(kernel_text(func).encode()).hexdigest()
 
 
 def kernel_text(func: tirx.PrimFunc) -> str:

@@ -65,6 +65,9 @@ class TensorSpec:
     trainable: bool = False
     axes: tuple[int, ...] | None = None
     """``stored = original.transpose(axes)``; None where it is stored as the model has it."""
+    panel: int | None = None
+    """Columns of a panel: after ``axes`` the last axis is cut in pieces of so many, and the number
+    of the piece put first; None where it is whole."""
     limit: int | None = None
     """Valid integers are 0 … limit - 1: the vocabulary for token ids, the classes for labels."""
     ignore: int | None = None
@@ -77,10 +80,13 @@ class TensorSpec:
 
     @property
     def original_shape(self) -> tuple[int, ...]:
-        """Shape in the model that was compiled, before ``axes``."""
+        """Shape in the model that was compiled, before ``axes`` and ``panel``."""
+        shape = self.shape
+        if self.panel is not None:
+            shape = (*shape[1:-1], shape[0] * shape[-1])
         if self.axes is None:
-            return self.shape
-        return tuple(self.shape[self.axes.index(axis)] for axis in range(len(self.axes)))
+            return shape
+        return tuple(shape[self.axes.index(axis)] for axis in range(len(self.axes)))
 
 
 @dataclass(frozen=True, kw_only=True)

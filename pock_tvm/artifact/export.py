@@ -16,7 +16,9 @@ _EXPORTED = ("weight", "statistic")
 
 
 def original_layout_of(tensor: TensorSpec, stored: np.ndarray) -> np.ndarray:
-    """Undo the permutation that brought a tensor into stored form."""
+    """Undo the cut and the permutation that brought a tensor into stored form."""
+    if tensor.panel is not None:
+        stored = np.moveaxis(stored, 0, -2).reshape(*stored.shape[1:-1], -1)
     return stored if tensor.axes is None else stored.transpose(np.argsort(tensor.axes))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from pock_tvm.artifact.description import ArtifactDescription
 
 _INTEGERS = {"batch", "accumulate", "offset", "kernel_calls"}
-_OPTIONAL_INTEGERS = {"limit", "ignore"}
+_OPTIONAL_INTEGERS = {"limit", "ignore", "panel"}
 _TEXTS = {"name", "dtype", "region", "role", "symbol", "target", "model", "created_by"}
 _MAPPINGS = {"tvm_options", "aliases", "loss", "optimizer", "update"}
 _TRUTHS = {"trainable", "dropout"}

@@ -74,7 +74,12 @@ def _tensor_problem(description: ArtifactDescription, tensor: TensorSpec) -> str
         return f"{where} has the unknown region or role {tensor.region!r}, {tensor.role!r}"
     if len(tensor.shape) > _MOST_AXES:
         return f"{where} has {len(tensor.shape)} axes; up to {_MOST_AXES} work"
-    if tensor.axes is not None and sorted(tensor.axes) != list(range(len(tensor.shape))):
+    rank = len(tensor.shape)
+    if tensor.panel is not None:
+        rank -= 1
+        if tensor.region != "frozen" or rank < 2 or tensor.shape[-1] != tensor.panel:
+            return f"{where} has panels of {tensor.panel} columns, which its place or shape forbid"
+    if tensor.axes is not None and sorted(tensor.axes) != list(range(rank)):
         return f"{where} has axes {tensor.axes} that do not permute its shape {tensor.shape}"
     if tensor.offset < 0 or tensor.offset % ALIGNMENT or any(size < 0 for size in tensor.shape):
         return f"{where} lies at {tensor.offset}, not a multiple of {ALIGNMENT}"

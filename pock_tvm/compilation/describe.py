@@ -107,6 +107,7 @@ def _tensor_specs(
                 role=role,
                 trainable=name in graphs.trainable,
                 axes=graphs.axes.get(name),
+                panel=graphs.panels.get(name),
             )
         )
     tensors = {n: t for step in reversed(plan.steps) for n, t in step.tensors.items()}

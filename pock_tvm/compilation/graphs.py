@@ -85,6 +85,8 @@ class Graphs:
     """``train_step`` without clipping, where there is some: what it costs is the difference."""
     quantized: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Frozen parameters of which the steps read 8-bit integers alone, as the model has them."""
+    panels: Mapping[str, int] = field(default_factory=dict)
+    """Columns of a panel, of the weights that are stored as panels."""
     attention: tuple[int, int] = (0, 0)
     """How often ``train_step`` has attention in tiles, and how often written out."""
     parts: Mapping[str, int] = field(default_factory=dict)

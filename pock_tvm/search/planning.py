@@ -12,6 +12,7 @@ from pock_tvm.compilation.graphs import Graphs, InCommon
 from pock_tvm.compilation.inventory import parameters_of
 from pock_tvm.compilation.lora_factors import with_factors
 from pock_tvm.compilation.prefix import plan_in_parts
+from pock_tvm.compilation.stored_panels import store_panels
 from pock_tvm.frontend.model import ImportedModel
 from pock_tvm.losses import make_loss
 from pock_tvm.optimizers import make_optimizer
@@ -88,7 +89,8 @@ def plan_scheme(
         attention=attention,
         common=common,
     )
-    _, kernels, plan = plan_in_parts(graphs, spec, model.batch, None)
+    graphs, kernels, plan = plan_in_parts(graphs, spec, model.batch, None)
+    _, kernels, plan = store_panels(graphs, kernels, plan, spec)
     step = next(step for step in plan.steps if step.name == "train_step")
     calls = Counter(call.kernel for call in step.calls)
     cycles = estimate_cycles(kernels, plan.flops, spec)

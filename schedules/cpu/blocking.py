@@ -124,7 +124,13 @@ def block(c: Contraction, spec: TargetSpec, *, packed_bytes: int | None = None) 
     chunk = min(units, max(1, round(512 / unit_rows)))
     panel = products * tiles * width * itemsize
     shared = packs and c.batch.extent == 1 and chunk < units and panel <= core.shared_panel_bytes
-    prefetches = packed_bytes is None and packs and not shared and _is_large(c, panel, spec)
+    stored = not packs and c.right_is_stored_panels
+    in_memory = panel * c.batch.members[-1].extent if stored else panel
+    prefetches = (
+        packed_bytes is None
+        and (stored or (packs and not shared))
+        and _is_large(c, in_memory, spec)
+    )
     group = tiles if shared else min(tiles, max(1, core.run_bytes // (width * itemsize)))
     if prefetches:
         group = 1
@@ -142,7 +148,7 @@ def block(c: Contraction, spec: TargetSpec, *, packed_bytes: int | None = None) 
     while parallel and chunk > least and tasks() < 2 * spec.cores:
         chunk = max(least, ceil(chunk / 2))
     limit = core.panel_bytes(spec) // (group * width * itemsize)
-    if prefetches:
+    if prefetches and packs:
         limit = max(_PREFETCHED, limit // 2)  # the next panel's part is in the cache as well
     # One or two tiles read nothing again, and LLVM would keep their partial sums in registers from
     # block to block, which there are too few of.

@@ -123,6 +123,37 @@ class Contraction:
         walk = strides(self.right, [self.reduced[-1].members[-1], *self.columns.members])
         return walk is not None and walk[0][0] == 1 and walk[0][-1] != 1
 
+    @property
+    def right_is_stored_panels(self) -> bool:
+        """Tell whether the right operand lies in memory as panels: all products of some columns.
+
+        A batch axis counts the panels, which follow upon each other.
+        """
+        if not self.right_is_plain or not self.reduced or not self.batch.members:
+            return False
+        products = [a for g in self.reduced for a in g.members]
+        panel, width = self.batch.members[-1], self.columns.extent
+        walk = strides(self.right, [panel, *products])
+        if walk is None:
+            return False
+        (steps,) = walk
+        expected = [width]
+        for axis in reversed(products):
+            expected.append(expected[-1] * axis.extent)
+        return steps == list(reversed(expected))
+
+    def joined(self, groups: Sequence[Axes]) -> tuple[Axes, ...]:
+        """Join neighbouring groups of reduced axes through which the left operand walks as one."""
+        found: list[Axes] = []
+        for group in groups:
+            first = group.members[0]
+            walk = strides(self.left, [found[-1].members[-1], first]) if found else None
+            if walk is not None and all(o == i * first.extent for o, i in walk):
+                found[-1] = Axes((*found[-1].members, *group.members))
+            else:
+                found.append(group)
+        return tuple(found)
+
 
 def read_contraction(sch: s_tir.Schedule, spec: TargetSpec) -> Contraction | None:
     """Inline what can be inlined and describe the kernel; None if it is no contraction."""
@@ -163,9 +194,11 @@ def _describe(
         return None
     left, right = rewrite(left, unit), rewrite(right, unit)
     spatial, values = _split(spatial, (left, right))
+    reduced, parts = _split(reduced, (left, right))
+    values |= parts
     if values:
         unit |= values
-        left, right = (_simplify(rewrite(x, unit), spatial) for x in (left, right))
+        left, right = (_simplify(rewrite(x, unit), [*spatial, *reduced]) for x in (left, right))
     right, guard = _guard(right)
     indices = tuple(rewrite(i, unit) for i in block.body.indices)
     in_left, in_right = (_mentioned(x, spatial) for x in (left, right))

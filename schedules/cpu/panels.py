@@ -8,11 +8,9 @@ from tvm import tirx
 from pock_tvm.schedules.cpu.nest import UNROLLED, loop, rewrite, sequence
 from pock_tvm.schedules.cpu.prefetch import products_with_prefetch
 from pock_tvm.schedules.cpu.tile_loops import Block, Columns, Rows, TileLoops, Values
+from pock_tvm.schedules.cpu.tiles import SQUARE
 from pock_tvm.schedules.cpu.transpose import transpose
 from pock_tvm.schedules.cpu.vectors import cut_vectors, pieces
-
-_SQUARE = 8
-"""Side of the squares that a transposed panel is packed by."""
 
 
 class Operands:
@@ -71,9 +69,9 @@ class Operands:
         def squares(values: Values, k: Any, count: int) -> Any:
             if count == 1:
                 return self._pack_row(values, k, columns)
-            cuts = pieces(columns.width, _SQUARE)
-            whole = [offset for offset, lanes in cuts if lanes == _SQUARE]
-            rest = len(whole) * _SQUARE
+            cuts = pieces(columns.width, SQUARE)
+            whole = [offset for offset, lanes in cuts if lanes == SQUARE]
+            rest = len(whole) * SQUARE
 
             def spare(v: Any) -> Any:
                 def element(i: Any) -> Any:
@@ -81,7 +79,7 @@ class Operands:
                     source = self._along_sum(values, columns, rest + v, i)
                     return tirx.BufferStore(self.panel, source, [place])
 
-                return loop("k", _SQUARE, self.index, element)
+                return loop("k", SQUARE, self.index, element)
 
             remaining = columns.width - rest
             return sequence(
@@ -89,20 +87,20 @@ class Operands:
                 loop("v", remaining, self.index, spare) if remaining else None,
             )
 
-        return self.loops.product_runs_of(block, _SQUARE, squares)
+        return self.loops.product_runs_of(block, SQUARE, squares)
 
     def _square(self, values: Values, k: Any, columns: Columns, offset: int) -> Any:
-        lanes = tirx.Ramp(self.loops.number(0), self.loops.number(1), _SQUARE)
+        lanes = tirx.Ramp(self.loops.number(0), self.loops.number(1), SQUARE)
 
         def load(row: int) -> Any:
             return self._along_sum(values, columns, offset + row, lanes)
 
         def store(row: int, value: Any) -> Any:
             place = columns.slot * self.pitch + (k + row) * columns.width + offset
-            run = tirx.Ramp(place, self.loops.number(1), _SQUARE)
+            run = tirx.Ramp(place, self.loops.number(1), SQUARE)
             return tirx.BufferStore(self.panel, value, [run])
 
-        return transpose(_SQUARE, self.c.dtype, self.index, load, store)
+        return transpose(SQUARE, self.c.dtype, self.index, load, store)
 
     def _along_sum(self, values: Values, columns: Columns, v: Any, step: Any) -> Any:
         """Return the right operand ``step`` products further along the last reduced axis.
@@ -176,9 +174,12 @@ class Operands:
 
             return loop("r", rows.height, self.index, row, UNROLLED)
 
+        loops = self.loops
+        if self.panel is not None:
+            loops, block = loops.along_left(block)
         if self.b.prefetches:
-            return products_with_prefetch(self.loops, block, rows, columns, at)
-        return self.loops.products_of(block, at)
+            return products_with_prefetch(loops, block, rows, columns, at)
+        return loops.products_of(block, at)
 
     # Small things.
 

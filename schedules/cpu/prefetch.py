@@ -32,6 +32,11 @@ from pock_tvm.schedules.cpu.tile_loops import Block, Columns, Rows, TileLoops, V
 _BURST = 128
 """Products between two bursts."""
 
+_LEAST_BURST = 32
+
+_LINES = 16
+"""Cache lines that a core can have under way."""
+
 _LINE_BYTES = 64
 
 
@@ -40,9 +45,12 @@ def products_with_prefetch(
 ) -> Any:
     """Run ``body(axis values, number of the product)`` through a block, prefetching on the way."""
     b, last = loops.b, loops.c.reduced[-1]
+    lines = ceil(columns.width * int(loops.c.dtype[-2:]) / 8 / _LINE_BYTES)
     is_cut = b.sum.cut is not None and not b.sum.inner
     along = b.sum.chunk if is_cut else last.extent
     burst = min(_BURST, along)
+    while burst > _LEAST_BURST and burst * lines > _LINES * _row_tiles(loops):
+        burst //= 2
     bursts = b.sum.length // along * (along // burst)
     share = ceil(b.sum.length / (_row_tiles(loops) * bursts))
 
@@ -102,7 +110,9 @@ def _lines(loops: TileLoops, block: Block, columns: Columns, numbers: list[Any])
     following = _following(loops, block)
     start: Any = loops.number(0)
     column = columns.start + b.group * b.width
-    if b.sum.blocks > 1:
+    if not b.packs:  # panels lie one behind the other: what follows upon this block is the next
+        start, column = (following if b.sum.blocks > 1 else loops.number(products)), columns.start
+    elif b.sum.blocks > 1:
         is_last = following >= products
         start = tirx.Select(is_last, start, following)
         column = tirx.Select(is_last, column, columns.start)
@@ -116,7 +126,9 @@ def _lines(loops: TileLoops, block: Block, columns: Columns, numbers: list[Any])
                 product, v = number // elements * elements, number % elements * lines + line
             else:
                 product, v = number, line * elements
-            at = tirx.min(start + product, loops.number(products - 1))
+            at = start + product
+            if b.packs:
+                at = tirx.min(at, loops.number(products - 1))
             values = dict(block.values)
             places = unravel(at, [g.extent for g in c.reduced])
             for group, place in zip(c.reduced, places, strict=True):

@@ -1,12 +1,12 @@
 """The loops over the tiles of a contraction, each calling back with where it stands."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import ir, tirx
 
-from pock_tvm.schedules.cpu.blocking import Blocking
+from pock_tvm.schedules.cpu.blocking import Blocking, Sum
 from pock_tvm.schedules.cpu.contraction import Contraction
 from pock_tvm.schedules.cpu.nest import find, loop, rewrite, sequence, unravel
 
@@ -57,6 +57,25 @@ class TileLoops:
         self.index = contraction.index_dtype
         self.row_tiles, self.spare_rows = divmod(contraction.rows.extent, blocking.tile.rows)
         self.tiles, self.spare_columns = divmod(contraction.columns.extent, blocking.width)
+
+    def along_left(self, block: Block) -> tuple["TileLoops", Block]:
+        """Return loops that run through reduced axes as one where the left operand allows it.
+
+        They are for bodies that find the right operand by the number of a product.
+        """
+        sums = self.b.sum
+        groups = sums.inner if sums.cut is None else (sums.cut, *sums.inner)
+        joined = self.c.joined(groups)
+        if len(joined) == len(groups) or self.c.guard is not None:
+            return self, block
+        if sums.cut is None:
+            along, factor = Sum(sums.outer, None, 1, joined), 1
+        else:
+            factor = joined[0].extent // sums.cut.extent
+            along = Sum(sums.outer, joined[0], sums.chunk * factor, joined[1:])
+        contraction = replace(self.c, reduced=(*sums.outer, *joined))
+        loops = TileLoops(contraction, replace(self.b, sum=along))
+        return loops, Block(block.values, block.start * factor, block.size * factor)
 
     @property
     def all_tiles(self) -> int:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pock_tvm.schedules.cpu.vectors import pieces
 from pock_tvm.targets import TargetSpec
 
+SQUARE = 8
+"""Side of the squares that a transposed panel is packed by."""
+
 
 @dataclass(frozen=True)
 class Core:
@@ -92,6 +95,25 @@ def register_tile(rows: int, columns: int, dtype: str, spec: TargetSpec) -> Regi
                 best = key, tile
     assert best is not None, "a tile has at least one row and one vector"
     return best[1]
+
+
+def panel_width(rows: int, columns: int, dtype: str, spec: TargetSpec) -> int | None:
+    """Choose how many columns stored panels have; None where no width divides the columns.
+
+    A transposed panel is packed from them in squares, which have to fit.
+    """
+    core, lanes = core_of(spec), spec.vector_lanes(dtype)
+    best: tuple[float, int] | None = None
+    for vectors in range(1, core.max_vectors + 1):
+        width = vectors * lanes
+        if columns % width or width % SQUARE or width == columns:
+            continue
+        cycles = (
+            columns // width * _cycles(register_tile(rows, width, dtype, spec), rows, width, core)
+        )
+        if best is None or cycles < best[0]:
+            best = cycles, width
+    return None if best is None else best[1]
 
 
 def _cycles(tile: RegisterTile, rows: int, columns: int, core: Core) -> float:
