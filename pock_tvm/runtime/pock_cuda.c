@@ -3,7 +3,7 @@
  *
  * One stream, one allocation per region on the device. The first run of an entry point is captured as a graph where the
  * driver has graphs; from then on it is one launch. The state of the caller changes only after a step is through: a
- * device that is lost half way leaves it whole.
+ * device that is lost half way leaves it whole, unless that happens while the state comes back: then the message says so.
  */
 #include "pock_internal.h"
 
@@ -225,7 +225,7 @@ static int32_t launch_entry(driver *d, int entry, const pock_launch *launches, u
   return launch_each(d, launches, count);
 }
 
-static int32_t download(pock_session *session, driver *d, int entry) {
+static int32_t download(pock_session *session, driver *d) {
   int32_t code = d->cuStreamSynchronize(d->stream); /* what a kernel did wrong shows here, before anything changes */
   for (uint32_t i = 0; i < pock_artifact.tensor_count && !code; i++) {
     const pock_tensor_row *row = &pock_artifact.tensors[i];
@@ -233,8 +233,12 @@ static int32_t download(pock_session *session, driver *d, int entry) {
       code = d->cuMemcpyDtoHAsync_v2(session->arena + row->offset, d->regions[POCK_ARENA] + row->offset, row->bytes,
                                      d->stream);
   }
-  if (!code && d->regions[POCK_STATE] && (entry == POCK_TRAIN_STEP || entry == POCK_ACCUMULATE))
-    code = d->cuMemcpyDtoHAsync_v2(session->state, d->regions[POCK_STATE], pock_artifact.state_bytes, d->stream);
+  return code ? code : d->cuStreamSynchronize(d->stream);
+}
+
+static int32_t download_state(pock_session *session, driver *d, int entry) {
+  if (!d->regions[POCK_STATE] || (entry != POCK_TRAIN_STEP && entry != POCK_ACCUMULATE)) return 0;
+  int32_t code = d->cuMemcpyDtoHAsync_v2(session->state, d->regions[POCK_STATE], pock_artifact.state_bytes, d->stream);
   return code ? code : d->cuStreamSynchronize(d->stream);
 }
 
@@ -252,7 +256,11 @@ int32_t pock_launch_all(int entry, const pock_launch *launches, uint32_t count) 
   }
   if (!code) {
     doing = "finish a step; the state is as it was before";
-    code = download(session, d, entry);
+    code = download(session, d);
+  }
+  if (!code) {
+    doing = "read the state back; load a checkpoint before going on";
+    code = download_state(session, d, entry);
   }
   (void)d->cuCtxPopCurrent_v2(&(cuda){NULL});
   return code ? failed(session, d, doing, code) : POCK_OK;

@@ -3,7 +3,8 @@
  *
  * One queue in order, one buffer per region. The arena and the frozen weights lie in the caller's memory where the
  * driver allows it, so that a device that shares it with the processor copies nothing. The state has a copy on the device:
- * the caller's changes only after a step is through, and a device that is lost half way leaves it whole.
+ * the caller's changes only after a step is through, and a device that is lost half way leaves it whole, unless that
+ * happens while the state comes back: then the message says so.
  */
 #include "pock_internal.h"
 
@@ -233,7 +234,7 @@ static int32_t launch_one(driver *d, const pock_launch *launch) {
   return code ? code : d->clEnqueueNDRangeKernel(d->queue, handle, 3, NULL, all, group, 0, NULL, NULL);
 }
 
-static int32_t download(pock_session *session, driver *d, int entry) {
+static int32_t download(pock_session *session, driver *d) {
   int32_t code = d->clFinish(d->queue); /* what a kernel did wrong shows here, before anything of the caller's changes */
   for (uint32_t i = 0; i < pock_artifact.tensor_count && !code; i++) {
     const pock_tensor_row *row = &pock_artifact.tensors[i];
@@ -241,10 +242,13 @@ static int32_t download(pock_session *session, driver *d, int entry) {
       code = d->clEnqueueReadBuffer(d->queue, d->regions[POCK_ARENA], 1, row->offset, row->bytes,
                                     session->arena + row->offset, 0, NULL, NULL);
   }
-  if (!code && d->regions[POCK_STATE] && (entry == POCK_TRAIN_STEP || entry == POCK_ACCUMULATE))
-    code = d->clEnqueueReadBuffer(d->queue, d->regions[POCK_STATE], 1, 0, pock_artifact.state_bytes, session->state, 0,
-                                  NULL, NULL);
   return code;
+}
+
+static int32_t download_state(pock_session *session, driver *d, int entry) {
+  if (!d->regions[POCK_STATE] || (entry != POCK_TRAIN_STEP && entry != POCK_ACCUMULATE)) return 0;
+  return d->clEnqueueReadBuffer(d->queue, d->regions[POCK_STATE], 1, 0, pock_artifact.state_bytes, session->state, 0, NULL,
+                                NULL);
 }
 
 int32_t pock_launch_all(int entry, const pock_launch *launches, uint32_t count) {
@@ -259,6 +263,8 @@ int32_t pock_launch_all(int entry, const pock_launch *launches, uint32_t count) 
       return pock_fail(session, POCK_ERROR_DEVICE, "OpenCL cannot launch %s: error %d (%s)",
                        pock_kernels[launches[i].kernel].name, (int)code, meaning(code));
   }
-  code = download(session, d, entry);
-  return code ? failed(session, "finish a step; the state is as it was before", code) : POCK_OK;
+  code = download(session, d);
+  if (code) return failed(session, "finish a step; the state is as it was before", code);
+  code = download_state(session, d, entry);
+  return code ? failed(session, "read the state back; load a checkpoint before going on", code) : POCK_OK;
 }

@@ -173,6 +173,8 @@ def test_a_driver_without_graphs_launches_each_time(program, artifact, libraries
         ),
         ("graphs", {"FAKE_CUDA_FAIL": "cuGraphLaunch 2"}, "cannot launch a step; the state is"),
         ("graphs", {"FAKE_CUDA_FAIL": "cuStreamSynchronize 2"}, "cannot finish a step; the state"),
+        ("graphs", {"FAKE_CUDA_FAIL": "cuStreamSynchronize 3"}, "cannot finish a step; the state"),
+        ("graphs", {"FAKE_CUDA_FAIL": "cuStreamSynchronize 4"}, "cannot read the state back; load"),
         (
             "graphs",
             {"FAKE_CUDA_CAPABILITY": "72"},
