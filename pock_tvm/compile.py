@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tvm import tirx
 
 from pock_tvm.artifact.description import ArtifactDescription, TensorSpec
 from pock_tvm.artifact.load import Artifact
@@ -17,6 +18,7 @@ from pock_tvm.compilation.describe import describe
 from pock_tvm.compilation.device_kernels import write_device_kernels
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.compilation.inventory import parameters_of
+from pock_tvm.compilation.kernel_sources import KERNELS_FILE, write_kernel_sources
 from pock_tvm.compilation.kernels import compile_kernels
 from pock_tvm.compilation.lora_factors import with_factors
 from pock_tvm.compilation.micro_batches import plan_within
@@ -26,6 +28,7 @@ from pock_tvm.errors import PockError, UnsupportedModelError
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import Loss, make_loss
 from pock_tvm.optimizers import Optimizer, make_optimizer
+from pock_tvm.relay_passes.build_object import kernels_called_in_place
 from pock_tvm.relay_passes.decompose_batch_norm import Statistics
 from pock_tvm.relay_passes.eliminate_dropout import count_dropouts
 from pock_tvm.relay_passes.fuse_attention import Attention
@@ -287,6 +290,7 @@ def compile(
         library=spec.is_at_hand or in_applications if library is None else library,
         sources=built.sources,
         unused={**model.unused, **graphs.quantized},
+        extra=kernel_sources(plan, offsets, kernels) if spec.device is None else None,
     )
     tell("link", 1, 1)
     return CompiledModel(
@@ -300,6 +304,19 @@ def compile(
         dropouts=dropouts,
         attention=graphs.attention,
     )
+
+
+def kernel_sources(
+    plan: Plan,
+    offsets: Mapping[str, Mapping[str, int]],
+    kernels: Mapping[str, tirx.PrimFunc],
+) -> dict[str, bytes]:
+    """Return the file that a tuner works on: the kernels of a training step."""
+    steps = [step for step in plan.steps if step.name == "train_step"]
+    called = {call.kernel for step in steps for call in step.calls}
+    in_place = kernels_called_in_place(steps, offsets)
+    wanted = {name: func for name, func in kernels.items() if name in called}
+    return {KERNELS_FILE: write_kernel_sources(wanted, in_place)}
 
 
 def dropouts_of(model: ImportedModel, *, wanted: bool) -> int:

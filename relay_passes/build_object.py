@@ -92,6 +92,16 @@ def build_objects(
     return BuiltObjects(tuple(objects), max(workspaces, default=0), compiled)
 
 
+def build_kernel(
+    name: str, scheduled: tirx.PrimFunc, spec: TargetSpec, *, in_place: bool
+) -> CompiledKernel:
+    """Compile one scheduled kernel as ``build_objects`` does."""
+    target = spec.build()
+    target = target.with_host(target)
+    (lowered,) = _lower({name: scheduled}, {name} if in_place else set(), target)
+    return CompiledKernel(_compile([lowered], target), _workspace_bytes(lowered))
+
+
 def _lower(
     kernels: Mapping[str, tirx.PrimFunc], in_place: set[str], target: tvm.target.Target
 ) -> list[tirx.PrimFunc]:

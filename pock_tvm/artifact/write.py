@@ -37,6 +37,7 @@ def write_artifact(
     library: bool,
     sources: Mapping[str, str] | None = None,
     unused: Mapping[str, np.ndarray] | None = None,
+    extra: Mapping[str, bytes] | None = None,
 ) -> Artifact:
     """Write the folder beside its final place, then rename it there.
 
@@ -51,6 +52,7 @@ def write_artifact(
             of the user's.
         sources: generated C files by name; compiled into ``step.o``, and kept beside the runtime's.
         unused: what the model holds besides; kept in a file of its own, so that an export is whole.
+        extra: contents of further files, by name.
 
     Raises:
         ArtifactError: the folder exists and is not an artifact, or it cannot be written.
@@ -90,6 +92,8 @@ def write_artifact(
             link_library(*linked, folder / library_name(system), spec, system)
         if executable:
             link.link_executable(*linked, folder / "pock_train", spec)
+        for name, content in (extra or {}).items():
+            (folder / name).write_bytes(content)
         (folder / "plan.json").write_text(json.dumps(description.plan, indent=1), encoding="utf-8")
         document = manifest.finish(body, artifact_id, _file_table(folder))
         (folder / "manifest.json").write_text(json.dumps(document, indent=1), encoding="utf-8")

@@ -25,6 +25,7 @@ from pock_tvm.cli.run_remote import run_remote_command
 from pock_tvm.cli.search import search_command
 from pock_tvm.cli.targets import targets_command
 from pock_tvm.cli.train import train_command
+from pock_tvm.cli.tune import tune_command
 
 __all__ = ["main", "pock"]
 
@@ -99,6 +100,7 @@ for _command in (
     inspect_command,
     profile_command,
     bench_command,
+    tune_command,
     package_command,
     deploy_command,
     run_remote_command,

@@ -129,6 +129,14 @@ attention_option: Decorator = click.option(
     help="flash: keep no matrix of queries times keys, but compute some rows at a time, twice.",
 )
 
+rpc_option: Decorator = click.option(
+    "--rpc",
+    metavar="HOST:PORT",
+    help="A TVM RPC tracker; kernels are measured on all its free devices of the --key at once.",
+)
+
+key_option: Decorator = click.option("--key", help="Of devices, with --rpc, as raspberry-pi-4.")
+
 precision_option = click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16"]),

@@ -48,7 +48,7 @@ class KernelCache:
                 "target": str(spec.build()),
                 "tvm": tvm.__version__,
                 "llvm": tvm.target.codegen.llvm_version_major(),
-                "sources": _sources_sha256(),
+                "sources": sources_sha256(),
             },
             sort_keys=True,
             default=str,
@@ -135,7 +135,7 @@ def _digest(key: str, content: bytes) -> bytes:
 
 
 @functools.cache
-def _sources_sha256() -> str:
+def sources_sha256() -> str:
     """Hash our own sources of whatever turns a kernel into machine code."""
     digest = hashlib.sha256()
     root = Path(pock_tvm.__file__).resolve().parent
