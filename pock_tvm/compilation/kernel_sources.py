@@ -19,6 +19,8 @@ from pock_tvm.errors import ArtifactError, TuningError
 KERNELS_FILE = "kernels.json.gz"
 
 _SCHEMA = 1
+_UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, RecursionError)
+_UNREADABLE += (ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def read_kernel_sources(artifact: Artifact) -> dict[str, KernelSource]:
         version = (document["schema"], document["tvm"])
         rows = dict(document["kernels"].items())
         texts = {k: (json.dumps(r["tir"]), bool(r["in_place"])) for k, r in rows.items()}
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise ArtifactError(f"{path} holds no kernels ({type(e).__name__}); {again}") from None
+    except _UNREADABLE as error:
+        raise ArtifactError(f"{path} holds no kernels ({type(error).__name__}); {again}") from None
     if version != (_SCHEMA, tvm.__version__):
         raise TuningError(f"{path} was written by TVM {str(version[1])[:20]}; {again}")
     return {k: KernelSource(tvm.ir.load_json(text), flag) for k, (text, flag) in texts.items()}
