@@ -195,6 +195,7 @@ class Trainer:
             The losses of the steps that this call did.
 
         Raises:
+            BatchError: fewer samples than a step takes, one class only, or what does not fit.
             DivergedError: a loss or weight is not finite; the last checkpoint is kept.
         """
         draws = Draws(self.description, self._labelled(inputs, labels), seed, augment)

@@ -125,9 +125,9 @@ def train(
     **options: Any,
 ) -> dict[str, Any]:
     """Train on a data file; on an interrupt finish the step, write the checkpoint, then stop."""
+    from pock_tvm.artifact.check_training import check_training
     from pock_tvm.artifact.sample_form import SampleForm
     from pock_tvm.cli.samples import read_samples
-    from pock_tvm.samples.check_training import check_training
 
     progress("read", 0, 1)
     inputs, labels = read_samples(data, trainer.description, columns)

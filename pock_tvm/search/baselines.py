@@ -1,5 +1,10 @@
 """The same search without evolution: greedy, and as an integer linear program."""
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from pock_tvm.search.objective import Objective
@@ -78,16 +83,32 @@ def solve(space: Space, objective: Objective) -> Choice | None:
         for limit, cost in limits
         if limit is not None
     ]
-    solution = milp(
-        -value,
-        constraints=constraints,
-        integrality=np.ones(size),
-        bounds=Bounds(0, 1),
-        options={"time_limit": SECONDS},
-    )
+    with _without_lines_of_the_solver():
+        solution = milp(
+            -value,
+            constraints=constraints,
+            integrality=np.ones(size),
+            bounds=Bounds(0, 1),
+            options={"time_limit": SECONDS},
+        )
     if solution.x is None:
         return None
     taken = solution.x > 0.5
     picked = taken[2 * count :].reshape(weights, ratios)
     genes = np.where(picked.any(axis=1), picked.argmax(axis=1) + 1, 0)
     return Choice(int(taken[:count].argmax()), tuple(map(int, genes)))
+
+
+@contextmanager
+def _without_lines_of_the_solver() -> Iterator[None]:
+    """Keep what HiGHS prints of its own accord, by C's printf, out of our standard output."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

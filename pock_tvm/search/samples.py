@@ -133,14 +133,16 @@ def check_split(parts: Split, batch: int, classes: int | None) -> None:
             raise BatchError(f"no samples are {name}; give more samples")
     if classes is None:
         return
-    labels = np.concatenate([parts.train.labels.ravel(), parts.held_out.labels.ravel()])
+    labels = parts.train.labels
     found = np.unique(labels[labels >= 0])
     if len(found) < 2:
         raise BatchError(
-            f"every label is {found[0] if len(found) else 'missing'}: there is nothing to tell "
-            "apart; give samples of two classes at least"
+            f"every label to train on is {found[0] if len(found) else 'missing'}: there is nothing "
+            "to tell apart; give samples of two classes at least"
         )
-    most = int(max(found[-1], parts.test.labels.max(initial=0)))
+    most = max(
+        int(part.labels.max(initial=0)) for part in (parts.train, parts.held_out, parts.test)
+    )
     if most >= classes:
         raise BatchError(
             f"labels go up to {most}, but the head has {classes} outputs; give the model a new "

@@ -149,6 +149,25 @@ def test_a_diverged_fit_keeps_the_last_good_checkpoint(artifact, tmp_path):
         assert np.isfinite(trainer.step(x[:4], labels[:4], 0.01))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[:3], y[:3]), "the data holds 3 samples, fewer than the 4 of a step"),
+        (lambda x, y: (x, y * 0 + 1), "every label of the data is 1: .* two classes at least"),
+        (lambda x, y: (x, y * 0 - 100), "every label of the data is -100, which the loss ignores"),
+    ],
+)
+def test_a_fit_that_could_learn_nothing_is_refused(trainer, tmp_path, change, message):
+    before = trainer.tensor("fc.weight")
+    saved = tmp_path / "c"
+    with pytest.raises(BatchError, match=message) as raised:
+        trainer.fit(*change(*fake.samples(9)), steps=3, learning_rate=0.1, checkpoint=saved)
+    assert "\n" not in str(raised.value)
+    np.testing.assert_array_equal(trainer.tensor("fc.weight"), before)
+    assert trainer.steps_done == 0
+    assert not saved.exists()
+
+
 X, LABELS = fake.samples(fake.BATCH)
 
 

@@ -1,6 +1,7 @@
 """Evolution against random search, greedy steps, the integer program and trying everything."""
 
 import itertools
+import os
 import time
 
 import numpy as np
@@ -76,6 +77,15 @@ def test_evolution_beats_random_search_on_five_seeds_and_reaches_the_optimum_of_
         assert ours.best[0][1] <= optimum + 1e-9
         assert ours.best[0][1] >= 0.9 * optimum
     assert better >= 4
+
+
+def test_the_solver_prints_nothing(capfd):
+    os.write(1, b"before\n")
+    for seed in (0, 1):  # HiGHS has a line to say about the first
+        space, _, objective = _objective(60, seed, transient_bytes=1100.0, step_ms=180.0)
+        assert solve(space, objective) is not None
+    os.write(1, b"after\n")
+    assert capfd.readouterr().out == "before\nafter\n"
 
 
 def test_what_is_found_follows_the_seed():

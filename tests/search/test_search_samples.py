@@ -34,13 +34,19 @@ def test_the_split_follows_the_seed():
     ("labels", "batch", "classes", "message"),
     [
         (np.arange(12) % 2, 8, 2, "fewer than a batch of 8"),
-        (np.ones(40, int), 8, 2, "every label is 1"),
+        (np.ones(40, int), 8, 2, "every label to train on is 1"),
         (np.arange(40) % 5, 8, 4, "labels go up to 4, but the head has 4 outputs"),
     ],
 )
 def test_data_that_nothing_can_be_learned_from_is_refused(labels, batch, classes, message):
     with pytest.raises(BatchError, match=message):
         check_split(split(_samples(labels)), batch, classes)
+
+
+def test_one_class_to_train_on_is_refused_whatever_the_others_hold():
+    one, two = _samples(np.ones(20, int)), _samples(np.arange(20) % 2)
+    with pytest.raises(BatchError, match="every label to train on is 1"):
+        check_split(Split(one, two, two), 4, 2)
 
 
 def test_good_data_passes():
