@@ -9,7 +9,7 @@ from tvm import tirx
 from pock_tvm.compilation.costs import BYTES_PER_CYCLE_AGAIN, estimate_cycles, kernel_flops
 from pock_tvm.compilation.graphs import Graphs
 from pock_tvm.errors import MemoryBudgetError
-from pock_tvm.relay_passes.plan_arena import ArenaPlan, plan_arena
+from pock_tvm.relay_passes.plan_arena import SEARCH_ROUNDS, ArenaPlan, plan_arena
 from pock_tvm.relay_passes.rematerialize import Tradeoff, tradeoffs
 from pock_tvm.relay_passes.reorder_for_memory import reorder_for_memory
 from pock_tvm.relay_passes.step import Step, align, peak_live_bytes
@@ -18,6 +18,10 @@ from pock_tvm.targets import TargetSpec
 
 SMALL_PRICE = 0.03
 """Share of a step's time that is given for memory where no budget asks for more."""
+
+MANY_CALLS = 1500
+"""In a step that repeats what it can, above which a budget's plans are searched for less long. A
+placement takes the square of the calls, a budget may take several plans: minutes would go by."""
 
 SMALL_PUBLIC = 0.005
 """Share of the largest live set that tensors with a place in all entry points may take at the
@@ -167,7 +171,11 @@ class Plan:
         price: Price | None = None
         for one in frontiers:
             step, choices, whole = one.step, one.choices, one.cycles
-            places = partial(plan_arena, fixed=dict(public), search=not rough)
+            rounds = 0 if rough else SEARCH_ROUNDS
+            if memory_budget is not None:
+                largest = max(len(choice.step.calls) for choice in choices)
+                rounds = int(rounds * min(1.0, (MANY_CALLS / max(largest, 1)) ** 2))
+            places = partial(plan_arena, fixed=dict(public), rounds=rounds)
 
             def priced(choice: Tradeoff, size: int, whole: float = whole) -> Price:
                 return Price(resident + size, whole + choice.repeated, graphs.micro_batches)
