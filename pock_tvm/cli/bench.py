@@ -1,14 +1,19 @@
 """``pock bench``: how long a training step of one or several artifacts takes here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 import click
 
-from pock_tvm.cli.options import json_option, threads_option
-from pock_tvm.cli.output import print_json, print_table
+from pock_tvm.cli.options import json_option, key_option, rpc_option, threads_option
+from pock_tvm.cli.output import format_seconds, print_json, print_rows, print_table
+from pock_tvm.cli.progress import ProgressLine
+from pock_tvm.cli.rpc_devices import check_rpc, devices_of, tuned_spec
+
+_MOST_ROWS = 15
 
 
 @click.command("bench")
@@ -17,15 +22,24 @@ from pock_tvm.cli.output import print_json, print_table
 @click.option(
     "--steps", type=click.IntRange(1), default=30, show_default=True, help="Of each artifact."
 )
+@rpc_option
+@key_option
 @json_option
 def bench_command(
-    *, directories: tuple[Path, ...], threads: int | None, steps: int, as_json: bool
+    *,
+    directories: tuple[Path, ...],
+    threads: int | None,
+    steps: int,
+    rpc: str | None,
+    key: str | None,
+    as_json: bool,
 ) -> None:
     """Time training steps of the artifacts in DIRECTORIES, one step of each in turn.
 
     Samples are made up and the learning rate is 0; nothing is written. Where the machine does
     other work too, trust the processor time, of one thread. The last column compares the steps
-    of one round. What a step takes on another machine, `pock deploy` prints.
+    of one round. What a step takes on another machine, `pock deploy` prints; with --rpc, the
+    kernels of a step are timed one by one on all free devices of a TVM RPC tracker.
 
     \b
     $ pock bench full preset --threads 1
@@ -34,6 +48,15 @@ def bench_command(
       full        415.607  346.392-626.640   321.228  340.948       19.2          100%
       preset      114.396   94.229-172.076    86.884   93.755       69.9           27%
     """
+    check_rpc(rpc, key)
+    if rpc is not None:
+        tables = [bench_kernels(d, rpc, key, threads=threads, runs=steps) for d in directories]
+        if as_json:
+            print_json({"runs": steps, "artifacts": tables})
+            return
+        for table in tables:
+            _print_kernels(table, steps)
+        return
     result = bench(directories, threads=threads, steps=steps)
     if as_json:
         print_json(result)
@@ -91,3 +114,55 @@ def bench(directories: Sequence[Path], *, threads: int | None, steps: int) -> di
             }
         )
     return {"threads": count, "steps": steps, "artifacts": rows}
+
+
+def bench_kernels(
+    directory: Path, rpc: str, key: str | None, *, threads: int | None, runs: int
+) -> dict[str, Any]:
+    """Return the times of the kernels of an artifact's step on the devices of a tracker."""
+    from pock_tvm.artifact.load import load_artifact
+
+    artifact = load_artifact(directory)
+    spec = tuned_spec(artifact, is_remote=True)
+    count = threads or spec.cores
+    from pock_tvm.tuning.step_kernels import time_step_kernels
+
+    with ProgressLine() as progress, devices_of(rpc, key, count) as devices:
+        rows = time_step_kernels(artifact, spec, devices, runs=runs, progress=progress)
+        names = [device.name for device in devices]
+    return {
+        "artifact": str(directory),
+        "model": artifact.description.model,
+        "target": spec.name,
+        "threads": count,
+        "devices": names,
+        "kernels_ms": sum(row.step_ms for row in rows),
+        "kernels": [{**asdict(row), "step_ms": row.step_ms} for row in rows],
+    }
+
+
+def _print_kernels(table: Mapping[str, Any], runs: int) -> None:
+    whole = table["kernels_ms"]
+    print_rows(
+        f"{table['artifact']}: {table['model']} for {table['target']}, "
+        f"{table['threads']} threads, {runs} runs",
+        {
+            "devices": ", ".join(table["devices"]),
+            "kernels of a step, one by one": format_seconds(whole / 1e3),
+        },
+    )
+    print_table(
+        "slowest kernels",
+        ("kernel", "calls", "µs a call", "ms a step", "share", "device"),
+        [
+            (
+                row["kernel"],
+                row["calls"],
+                f"{row['us']:.1f}",
+                f"{row['step_ms']:.3f}",
+                f"{row['step_ms'] / whole:.1%}",
+                row["device"],
+            )
+            for row in table["kernels"][:_MOST_ROWS]
+        ],
+    )

@@ -1,9 +1,8 @@
 """Kernels run on devices behind TVM's RPC as they run here, by their own machine code."""
 
-import time
-
 import numpy as np
 import pytest
+import rpc_fleet
 import tvm
 from products import product, source
 from tvm import tirx
@@ -16,19 +15,6 @@ from pock_tvm.tuning.kernel_library import FUNCTION, kernel_library
 from pock_tvm.tuning.kernel_times import time_kernels
 
 SPEC = get_target("host")
-
-
-def wait_for(tracker, key, count):
-    """Wait until so many devices are free: a server registers again after a session."""
-    from tvm import rpc
-
-    host, port = parse_tracker(tracker)
-    for _ in range(100):
-        queues = rpc.connect_tracker(host, port).summary()["queue_info"]
-        if queues.get(key, {}).get("free", 0) >= count:
-            return
-        time.sleep(0.1)
-    raise AssertionError(queues)
 
 
 def check(device):
@@ -68,7 +54,7 @@ def test_a_kernel_that_crashes_ends_its_session_and_nothing_else(tmp_path):
 
 def test_two_devices_of_a_key_work_side_by_side(fleet):
     tracker, key = fleet
-    wait_for(tracker, key, 2)
+    rpc_fleet.wait_for(tracker, key, 2)
     devices = tracker_devices(tracker, key, 1)
     assert [device.name for device in devices] == [f"{key} 1", f"{key} 2"]
     for device in devices:
@@ -80,7 +66,7 @@ def test_two_devices_of_a_key_work_side_by_side(fleet):
     assert {device for _, _, device in told} == {device.name for device in devices}
     assert all(us > 0 for _, us, _ in told)
     del devices, device
-    wait_for(tracker, key, 2)
+    rpc_fleet.wait_for(tracker, key, 2)
 
 
 def test_what_is_no_tracker(fleet):
@@ -89,6 +75,6 @@ def test_what_is_no_tracker(fleet):
             parse_tracker(text)
     assert parse_tracker("10.0.0.2:9190") == ("10.0.0.2", 9190)
     tracker, key = fleet
-    wait_for(tracker, key, 2)
+    rpc_fleet.wait_for(tracker, key, 2)
     with pytest.raises(TuningError, match=f"no free device of key 'pi'; free keys: {key}"):
         tracker_devices(tracker, "pi", 1)
