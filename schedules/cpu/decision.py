@@ -132,7 +132,7 @@ def illegality(d: Decision, c: Contraction, spec: TargetSpec) -> str | None:
         or (d.copies_left == "rows" and bool(c.reduced and c.rows.members))
         or (d.copies_left == "sum" and walk is not None and walk[0] == 1),
         "there is nothing to prefetch for the next panel": not d.prefetches
-        or (d.packs and not d.shared and d.group == 1 and _can_prefetch(c, products)),
+        or (_follow_one_another(d, c) and _can_prefetch(c, products)),
         "the epilogue reads nothing": not d.prefetches_epilogue
         or any(store.reads(c) for store in c.stores),
         "a sum in parts takes the whole result and nothing packed": d.parts == 1
@@ -200,6 +200,13 @@ def _left_walk(c: Contraction) -> list[int] | None:
         return None
     walk = strides(c.left, [c.rows.members[-1], c.reduced[-1].members[-1]])
     return None if walk is None else walk[0]
+
+
+def _follow_one_another(d: Decision, c: Contraction) -> bool:
+    """Tell whether each tile has a panel of its own, packed or stored."""
+    if not d.packs:
+        return c.right_is_stored_panels
+    return not d.shared and d.group == 1
 
 
 def _can_prefetch(c: Contraction, products: int) -> bool:

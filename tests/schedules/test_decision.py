@@ -12,6 +12,7 @@ from tvm.relax import op as R
 
 from pock_tvm.relay_passes.expand_transcendentals import ExpandTranscendentals
 from pock_tvm.relay_passes.operators.matmul import permuted_matmul
+from pock_tvm.relay_passes.read_panels import read_panels
 from pock_tvm.schedules import schedule_kernel
 from pock_tvm.schedules.cpu.blocking import block
 from pock_tvm.schedules.cpu.contraction import read_contraction
@@ -67,6 +68,7 @@ KERNELS = {
     "TT 5 x 7, 40": lambda: product("TT", 5, 7, 40),
     "update of 70 x 90, 300": lambda: update(70, 90, 300),
     "convolution": lambda: convolution(11, 5, 21),
+    "stored panels": lambda: read_panels(product("NN", 128, 448, 300), 1, 32),
     "batch of products": lambda: heads(3, 21, 40, 33),
 }
 
