@@ -19,18 +19,25 @@ RESNET18_SPARSE = UpdateScheme(
 """PockEngine has no recipe for basic blocks: that of its ResNet-50, for half of the eight."""
 
 
-def mobilenet_v2_96() -> Built:
+def mobilenet_v2_96(activation: str = "relu6") -> Built:
     """Return MobileNetV2 0.35 at 96 x 96 pixels, 10 classes."""
     from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = MobileNetV2Config(num_labels=10, depth_multiplier=0.35, image_size=96)
+        config = MobileNetV2Config(
+            num_labels=10, depth_multiplier=0.35, image_size=96, hidden_act=activation
+        )
         model = MobileNetV2ForImageClassification(config)
         draw_convolutions(model, ("reduce_1x1",))
         example = torch.zeros(1, 3, 96, 96)
         measure_statistics(model, example)
     return model, (example,)
+
+
+def mobilenet_v2_96_smooth() -> Built:
+    """Return the same with silu for relu6."""
+    return mobilenet_v2_96("silu")
 
 
 def resnet18_64() -> Built:
@@ -71,3 +78,6 @@ MODELS = {
     builder.__name__: builder
     for builder in (mobilenet_v2_96, mcunet, resnet18_64, distilbert_tiny, llama_tiny)
 }
+SMOOTH_MODELS = {mobilenet_v2_96_smooth.__name__: mobilenet_v2_96_smooth}
+"""Without bends: what rounds differently stays as close as it was. In a net of relu6 a value that
+lies within rounding of a bend gets a gradient on one machine and none on the other."""

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 import pock_tvm
-from benchmarks.device_models import MODELS, RESNET18_SPARSE
+from benchmarks.device_models import MODELS, RESNET18_SPARSE, SMOOTH_MODELS
 from pock_tvm.artifact.load import Artifact
 from pock_tvm.deploy.self_test import write_samples
 from pock_tvm.frontend import ImportedModel
@@ -48,6 +48,7 @@ TOLERANCE = 1e-4
 RATES = {
     "mobilenet_v2_96 full": 3e-5,
     "mcunet full": 3e-5,
+    "mobilenet_v2_96_smooth full": 3e-5,
     "resnet18_64 full": 1e-4,
     "resnet18_64 preset": 1e-4,
     "llama_tiny full": 1e-1,
@@ -122,7 +123,7 @@ def worst_difference(losses: Sequence[float], wanted: Sequence[float]) -> float:
 
 def run_cases(name: str, update: str, targets: Sequence[str]) -> Iterable[dict[str, Any]]:
     """Yield the row of each target; the host's artifact is compiled once for all of them."""
-    module, example = MODELS[name]()
+    module, example = {**MODELS, **SMOOTH_MODELS}[name]()
     model = import_module(module, example, BATCH, name)
     scheme = RESNET18_SPARSE if (name, update) == ("resnet18_64", "preset") else update
     rate = RATES.get(f"{name} {update}", RATE)

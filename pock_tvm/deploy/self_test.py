@@ -51,18 +51,24 @@ class SelfTest:
     threads: int
 
 
-def write_samples(path: Path, description: ArtifactDescription) -> None:
-    """Write one step's samples; the same ones each time."""
+def made_up_samples(
+    description: ArtifactDescription,
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Return one step's inputs by name, and its labels; the same ones each time."""
     generator = np.random.default_rng(0)
     count = description.batch * description.accumulate
     label = label_tensor(description)
-    tensors = input_tensors(description)
 
     def drawn(tensor: TensorSpec) -> np.ndarray:
         return draw(generator, tensor, (count, *tensor.original_shape[1:]))
 
-    inputs = {tensor.name: drawn(tensor) for tensor in tensors}
-    write_dataset(path, description, inputs, None if label is None else drawn(label))
+    inputs = {tensor.name: drawn(tensor) for tensor in input_tensors(description)}
+    return inputs, None if label is None else drawn(label)
+
+
+def write_samples(path: Path, description: ArtifactDescription) -> None:
+    """Write one step's samples to a file."""
+    write_dataset(path, description, *made_up_samples(description))
 
 
 def train_words(samples: str) -> tuple[str, ...]:
