@@ -8,6 +8,7 @@ first time. The file is in the page cache: a first run is left out. Medians of f
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -66,7 +67,7 @@ def _run(command: list[str]) -> tuple[float, float, int]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode or len(ends) != STEPS:
         raise SystemExit(f"{command[0]} failed with {process.returncode}")
-    steps = [1e3 * (b - a) for a, b in zip(ends, ends[1:], strict=False)]
+    steps = [1e3 * (b - a) for a, b in itertools.pairwise(ends)]
     return 1e3 * (ends[0] - began), statistics.median(steps), usage.ru_minflt + usage.ru_majflt
 
 
