@@ -16,7 +16,7 @@ from pock_tvm.compilation.plan import Plan
 from pock_tvm.relay_passes.read_panels import read_panels
 from pock_tvm.relay_passes.share_kernels import digest_of
 from pock_tvm.relay_passes.step import KernelCall, Step
-from pock_tvm.schedules.cpu.stored_panels import can_read_panels, wanted_panel_width
+from pock_tvm.schedules.cpu.stored_panels import right_operand, wanted_panel_width
 from pock_tvm.targets import TargetSpec
 
 Reader = tuple[str, int]
@@ -92,8 +92,9 @@ def _widths(
         for reader in readers:
             kernel, position = reader
             if reader not in able:
-                able[reader] = can_read_panels(kernels[kernel], position, spec)
-                wanted[reader] = wanted_panel_width(kernels[kernel], position, spec)
+                contraction = right_operand(kernels[kernel], position, spec)
+                able[reader] = contraction is not None
+                wanted[reader] = wanted_panel_width(contraction, spec) if contraction else None
         found = [r for r in readers if wanted[r] is not None]
         if found and all(able[reader] for reader in readers):
             most = max(found, key=lambda reader: plan.flops[reader[0]])

@@ -12,7 +12,9 @@ memory: a column tile's rows are short and far apart, so that no hardware prefet
 tiles of a panel together ask for all of the next one, each for its share, in bursts that a core
 can have under way at once. Gains on Zen 5, one core, float32, weights in memory (GFLOP/s):
 128x768x3072 183 -> 214, its transposed form 178 -> 202, 256x768x3072 197 -> 239. Bursts every 16
-products lose (a short loop's end is mispredicted), every 256 gain less.
+products lose (a short loop's end is mispredicted), every 256 gain less. Where few tiles share a
+panel bursts are closer, for each asks for more. A weight that is stored as panels (see
+``stored_panels``) is asked for in the same way, one panel ahead.
 
 The weight that a weight gradient updates is asked for when the tile's sum begins: a tile reads and
 writes a few short pieces of rows that are far apart. The weight gradient of a 3x3 convolution 512
@@ -33,6 +35,7 @@ _BURST = 128
 """Products between two bursts."""
 
 _LEAST_BURST = 32
+"""Products between two bursts where few tiles share the next panel."""
 
 _LINES = 16
 """Cache lines that a core can have under way."""

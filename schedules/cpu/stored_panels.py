@@ -23,18 +23,23 @@ _ROWS_OF_WINDOWS = 64
 """Most rows of a product with several taps for which panels are worth it."""
 
 
-def can_read_panels(func: tirx.PrimFunc, position: int, spec: TargetSpec) -> bool:
-    """Tell whether a kernel has a schedule that reads parameter ``position`` from panels."""
-    return _right_operand(func, position, spec) is not None
+def right_operand(func: tirx.PrimFunc, position: int, spec: TargetSpec) -> Contraction | None:
+    """Return the contraction whose right operand is parameter ``position`` itself.
+
+    None where the kernel is none, or does more with the parameter than packing it.
+    """
+    c = read_contraction(s_tir.Schedule(func), spec)
+    if c is None or not isinstance(c.right, ir.TensorLoad):
+        return None
+    return c if c.right.source.same_as(func.params[position]) else None
 
 
-def wanted_panel_width(func: tirx.PrimFunc, position: int, spec: TargetSpec) -> int | None:
-    """Return of how many columns a kernel wants panels of parameter ``position``.
+def wanted_panel_width(c: Contraction, spec: TargetSpec) -> int | None:
+    """Return of how many columns a kernel wants panels of its right operand.
 
     None where it is no faster with them, or where no width divides the columns.
     """
-    c = _right_operand(func, position, spec)
-    if c is None or not c.right_is_plain or spec.vector_lanes(c.dtype) == 1:
+    if not c.right_is_plain or spec.vector_lanes(c.dtype) == 1:
         return None
     (column,) = c.columns.members
     if not c.right.indices[-1].same_as(column.var):
@@ -45,11 +50,3 @@ def wanted_panel_width(func: tirx.PrimFunc, position: int, spec: TargetSpec) -> 
     if not blocking.packs or blocking.shared or (has_taps and rows > _ROWS_OF_WINDOWS):
         return None
     return panel_width(c.rows.extent, column.extent, c.dtype, spec)
-
-
-def _right_operand(func: tirx.PrimFunc, position: int, spec: TargetSpec) -> Contraction | None:
-    """Return the contraction whose right operand is the parameter itself."""
-    c = read_contraction(s_tir.Schedule(func), spec)
-    if c is None or not isinstance(c.right, ir.TensorLoad):
-        return None
-    return c if c.right.source.same_as(func.params[position]) else None

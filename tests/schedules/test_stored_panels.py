@@ -9,7 +9,7 @@ from pock_tvm.compilation.stored_panels import as_panels, panels_shape
 from pock_tvm.relay_passes.operators.conv2d import Window, data_grad
 from pock_tvm.relay_passes.operators.matmul import permuted_matmul
 from pock_tvm.relay_passes.read_panels import read_panels
-from pock_tvm.schedules.cpu.stored_panels import can_read_panels, wanted_panel_width
+from pock_tvm.schedules.cpu.stored_panels import right_operand, wanted_panel_width
 from pock_tvm.targets import get_target
 
 
@@ -65,7 +65,8 @@ def test_a_convolution_and_its_gradient(side, c, o, kernel, stride):
 
 def _width(rows, k, n, target="x86-64-v4"):
     func = fuse_kernel(R.matmul, _random(rows, k), _random(k, n))
-    return wanted_panel_width(func, 1, get_target(target))
+    spec = get_target(target)
+    return wanted_panel_width(right_operand(func, 1, spec), spec)
 
 
 def test_panels_are_wanted_where_packing_is_much_of_the_work():
@@ -80,11 +81,10 @@ def test_panels_are_wanted_where_packing_is_much_of_the_work():
 def test_what_is_no_right_operand_is_not_stored_in_panels():
     spec = get_target("x86-64-v4")
     func = fuse_kernel(R.matmul, _random(128, 256), _random(256, 96))
-    assert can_read_panels(func, 1, spec)
-    assert not can_read_panels(func, 0, spec)
-    assert not can_read_panels(fuse_kernel(R.nn.relu, _random(8, 8)), 0, spec)
+    assert right_operand(func, 1, spec)
+    assert right_operand(func, 0, spec) is None
+    assert right_operand(fuse_kernel(R.nn.relu, _random(8, 8)), 0, spec) is None
     gradient = fuse_kernel(
         lambda a, b: permuted_matmul(a, b, [0, 1], [1, 0]), _random(128, 96), _random(256, 96)
     )
-    assert can_read_panels(gradient, 1, spec)
-    assert wanted_panel_width(gradient, 1, spec) is None
+    assert wanted_panel_width(right_operand(gradient, 1, spec), spec) is None
