@@ -76,6 +76,6 @@ def _fitted(d: Decision, c: Contraction, spec: TargetSpec) -> Decision:
         return replace(d, parts=parts_of(blocks, d.parts))
     if d.shared:
         d = replace(d, packs=True, prefetches=False, group=tiles, products=products)
-    if d.prefetches:
+    if d.prefetches and not (c.right_is_stored_panels and not d.packs):
         d = replace(d, packs=True, group=1)
     return replace(d, group=min(d.group, tiles), chunk=min(d.chunk, units))
