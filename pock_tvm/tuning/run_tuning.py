@@ -1,5 +1,6 @@
 """Tune the kernels of a step that matter, on one device or on several of a kind."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from pock_tvm.tuning.journal import Journal
 from pock_tvm.tuning.kernel_library import kernel_library
 from pock_tvm.tuning.kernel_times import time_kernels
 from pock_tvm.tuning.proposals import propose
+from pock_tvm.tuning.step_kernels import calls_in_step
 from pock_tvm.tuning.trial import Verdict, judge, same_values
 
 Progress = Callable[[str, int, int, str], None]
@@ -122,7 +124,7 @@ def run_tuning(
             times = _profiled(artifact, spec)
         else:
             times = _times(journal, sources, known, spec, devices, progress)
-        calls = _calls(artifact)
+        calls = calls_in_step(artifact)
         step_us = sum(times[name] * count for name, count in calls.items())
         problems = _problems(sources, calls, times, known, spec)
         matter = [p for p in problems if p.step_us >= least_share * step_us]
@@ -130,13 +132,6 @@ def run_tuning(
         run.replay()
         run.on(devices)
         return Tuning(tuple(matter), step_us, run.done, records)
-
-
-def _calls(artifact: Artifact) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for call in artifact.plan()["train_step"]["calls"]:
-        found[call["kernel"]] = found.get(call["kernel"], 0) + 1
-    return found
 
 
 def _profiled(artifact: Artifact, spec: TargetSpec) -> dict[str, float]:
@@ -172,7 +167,7 @@ def _times(
 
 def _problems(
     sources: Mapping[str, KernelSource],
-    calls: Mapping[str, int],
+    calls: Counter[str],
     times: Mapping[str, float],
     known: Mapping[str, Decision],
     spec: TargetSpec,
@@ -187,8 +182,8 @@ def _problems(
         best = known.get(name, rules)
         new = Problem(text, name, sources[name], contraction, rules, best)
         problem = found.setdefault(text, new)
-        problem.calls += calls.get(name, 0)
-        problem.step_us += times[name] * calls.get(name, 0)
+        problem.calls += calls[name]
+        problem.step_us += times[name] * calls[name]
     return sorted(found.values(), key=lambda p: (-p.step_us, p.text))
 
 
@@ -207,7 +202,13 @@ class _Run:
         self.journal, self.problems, self.spec = journal, problems, spec
         self.records, self.trials, self.progress = records, trials, progress
         self.done = self.started = 0
+        self.is_stopped = False
         self.lock = Lock()
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether no further trial may begin."""
+        return self.is_stopped or self.started >= self.trials
 
     def replay(self) -> None:
         """Take over the trials of an interrupted run."""
@@ -242,7 +243,11 @@ class _Run:
                     return
 
         with ThreadPoolExecutor(len(devices)) as pool:
-            list(pool.map(work, devices))
+            try:
+                list(pool.map(work, devices))
+            except BaseException:  # the pool waits for its threads: they end with this trial
+                self.is_stopped = True
+                raise
         if len(lost) == len(devices):
             raise TuningError(f"{lost[-1]}; the same command goes on with the trials left")
 
@@ -250,7 +255,7 @@ class _Run:
         """Return the problem whose next trials promise most: long, and little tried."""
         with self.lock:
             free = [p for p in self.problems if not p.busy and not p.is_exhausted]
-            if not free or self.started >= self.trials:
+            if not free or self.is_over:
                 return None
             problem = max(free, key=lambda p: p.step_us / (len(p.seen) + _VISIT))
             problem.busy = True
@@ -284,7 +289,7 @@ class _Run:
         """Yield the next decision to try; None where none is left."""
         with self.lock:
             number = len(problem.seen)
-            is_left = self.started < self.trials
+            is_left = not self.is_over
             self.started += is_left
         decision = self._propose(problem, number) if is_left else None
         if decision is None and is_left:  # too small to decide anything about

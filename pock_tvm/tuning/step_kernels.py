@@ -1,5 +1,6 @@
 """The kernels of an artifact's step, timed one by one on devices."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -47,14 +48,17 @@ def time_step_kernels(
     """
     sources = read_kernel_sources(artifact)
     decisions = recorded_decisions({name: s.func for name, s in sources.items()}, spec)
-    calls: dict[str, int] = {}
-    for call in artifact.plan()["train_step"]["calls"]:
-        calls[call["kernel"]] = calls.get(call["kernel"], 0) + 1
+    calls = calls_in_step(artifact)
     found: list[KernelTime] = []
 
     def tell(name: str, us: float, device: str) -> None:
-        found.append(KernelTime(name, calls.get(name, 0), us, device))
+        found.append(KernelTime(name, calls[name], us, device))
         progress("measure", len(found), len(sources), device)
 
     time_kernels(sources, decisions, spec, devices, tell, runs=runs)
     return sorted(found, key=lambda row: (-row.step_ms, row.kernel))
+
+
+def calls_in_step(artifact: Artifact) -> Counter[str]:
+    """Return how often a training step calls each kernel."""
+    return Counter(call["kernel"] for call in artifact.plan()["train_step"]["calls"])

@@ -127,6 +127,27 @@ def test_a_lost_device_leaves_its_work_to_the_others(small_artifact, tmp_path, j
         tune(small_artifact, tmp_path / "new.json", [FakeDevice("one", lives=4)], 20)
 
 
+def test_an_interrupted_tuner_ends_with_the_trial_under_way(small_artifact, tmp_path, judged):
+    records = tmp_path / f"{SPEC.core}.json"
+
+    def interrupt(stage, done, _total, _note):
+        if stage == "tune" and done == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        home.run_tuning(
+            small_artifact,
+            SPEC,
+            [FakeDevice()],
+            trials=500,
+            records=records,
+            least_share=0.0,
+            is_here=True,
+            progress=interrupt,
+        )
+    assert 2 <= len(journal_of(records)) < 20
+
+
 def test_a_decision_that_crashes_is_not_tried_again(small_artifact, tmp_path, judged, monkeypatch):
     records = tmp_path / f"{SPEC.core}.json"
 
