@@ -12,6 +12,8 @@ import _mnncengine._optim as optim
 import numpy
 from protocol import serve
 
+_CONVERTER = "import sys, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])"
+
 
 def make(task: dict[str, Any], folder: Path) -> tuple[Callable[[], None], Callable[[], float]]:
     """Return a function that does one step, and one that says the loss before it."""
@@ -54,9 +56,12 @@ def make(task: dict[str, Any], folder: Path) -> tuple[Callable[[], None], Callab
 
 
 def _convert(source: Path, made: Path) -> None:
-    convert = Path(sys.executable).parent / "mnnconvert"
-    command = [convert, "-f", "ONNX", "--modelFile", source, "--MNNModel", made]
-    command += ["--bizCode", "pock", "--forTraining"]
+    """Call the converter itself.
+
+    MNN's command installs a package that reports its use by whichever ``pip`` it finds first.
+    """
+    command: list[Any] = [sys.executable, "-c", _CONVERTER, "-f", "ONNX", "--modelFile", source]
+    command += ["--MNNModel", made, "--bizCode", "pock", "--forTraining"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
