@@ -14,7 +14,7 @@ _NAMES = """
     sigmoid sign sin sqrt square subtract tanh where
     nn.gelu nn.gelu_tanh nn.leakyrelu nn.relu nn.silu nn.softplus
 """
-_ELEMENTWISE = {f"relax.{name}" for name in _NAMES.split()}
+ELEMENTWISE = {f"relax.{name}" for name in _NAMES.split()}
 _WINDOWS = ("nn.conv2d", "nn.avg_pool2d", "nn.max_pool2d", "nn.adaptive_avg_pool2d")
 _ALONG_AXES = (
     *("nn.softmax", "nn.log_softmax", "nn.layer_norm", "nn.rms_norm", "nn.group_norm"),
@@ -38,7 +38,7 @@ def sample_operands(call: relax.Call) -> tuple[bool, ...] | None:
     if not isinstance(call.ty, relax.TensorType) or not call.ty.shape:
         return None
     rows, rank = int(call.ty.shape[0]), len(call.ty.shape)
-    if is_call_to(call, *_ELEMENTWISE):
+    if is_call_to(call, *ELEMENTWISE):
         return tuple(
             r == rank and int(x.ty.shape[0]) == rows for x, r in zip(operands, ranks, strict=True)
         )

@@ -29,6 +29,7 @@ from pock_tvm.relay_passes.decompose_batch_norm import DecomposeBatchNorm, Stati
 from pock_tvm.relay_passes.decompose_layers import DecomposeLayers
 from pock_tvm.relay_passes.decompose_resize2d import DecomposeResize2d
 from pock_tvm.relay_passes.derive_backward import DeriveBackward
+from pock_tvm.relay_passes.drop_unread_rows import DropUnreadRows
 from pock_tvm.relay_passes.eliminate_dropout import EliminateDropout
 from pock_tvm.relay_passes.fold_constants import FoldConstants
 from pock_tvm.relay_passes.fold_empty_tensors import FoldEmptyTensors
@@ -93,6 +94,8 @@ def canonicalize(
             ),
             FoldConstants(),
             CanonicalizeIndices(),
+            SimplifyShapes(),
+            DropUnreadRows(),
             SimplifyShapes(),
             relax.transform.EliminateCommonSubexpr(),
             *([FuseAttention(attention)] if attention is not None else []),
