@@ -24,6 +24,7 @@ from pock_tvm.compilation.lora_factors import with_factors
 from pock_tvm.compilation.micro_batches import plan_within
 from pock_tvm.compilation.plan import Plan
 from pock_tvm.compilation.stored_panels import store_panels
+from pock_tvm.compilation.winograd import Winograd
 from pock_tvm.errors import PockError, UnsupportedModelError
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import Loss, make_loss
@@ -58,6 +59,8 @@ class CompiledModel:
     """In how many parts an entry point computes what lies before the first tensor that learns."""
     quantized: int = 0
     """Frozen weights of which the steps read 8-bit integers."""
+    transformed: int = 0
+    """Frozen weights of which the steps read Winograd's transforms."""
     micro_batches: int = 1
     """In how many parts a training step takes its batch, to meet a budget."""
 
@@ -92,6 +95,7 @@ class CompiledModel:
             "transient_lower_bound_bytes": regions.arena_lower_bound_bytes,
             "recomputed_share": round(self.plan.more_time(self.plan.price), 4),
             "quantized_weights": self.quantized,
+            "winograd_weights": self.transformed,
             "prefix_parts": dict(self.prefix_parts),
             "micro_batches": self.micro_batches,
             "memory_frontier": [
@@ -137,6 +141,7 @@ def compile(
     accumulate: int = 1,
     attention: Attention = "full",
     frozen: Frozen = "float32",
+    winograd: Winograd = "auto",
     explore_memory: bool = False,
     keep_gradients: bool = False,
     executable: bool | None = None,
@@ -171,6 +176,9 @@ def compile(
             form (dropout within, a bias that learns) stays written out, as with ``full``.
         frozen: ``int8`` computes products with frozen weights in 8-bit integers, one scale for each
             output channel, as far as nothing before them learns; what learns stays float32.
+        winograd: ``auto`` convolves with a frozen 3x3 weight by Winograd's tiles where that is
+            faster by estimate; the transformed weight, which is larger, takes the place of the
+            weight, so that with a ``memory_budget`` there is none. ``off``: nowhere.
         explore_memory: find out what fewer bytes cost in time also with the batch in parts, which
             plans the step once more for each number of parts.
         keep_gradients: for debugging, write every gradient to the arena as ``gradient.<name>``.
@@ -229,6 +237,8 @@ def compile(
     present = [what for what, asked_for in whole_batch.items() if asked_for]
     obstacle = f"it takes a whole batch with {', '.join(present)}" if present else ""
 
+    tiled = winograd == "auto" and memory_budget is None and spec.device is None
+
     def build(micro_batches: int) -> Graphs:
         tell("derive", 0, 1)
         graphs = Graphs.build(
@@ -244,6 +254,7 @@ def compile(
             micro_batches=micro_batches,
             attention=attention,
             frozen=frozen,
+            winograd=spec if tiled else None,
         )
         tell("plan", 0, 1)
         return graphs
@@ -289,7 +300,7 @@ def compile(
         executable=to_run if executable is None else executable,
         library=spec.is_at_hand or in_applications if library is None else library,
         sources=built.sources,
-        unused={**model.unused, **graphs.quantized},
+        unused={**model.unused, **graphs.quantized, **graphs.originals},
         extra=kernel_sources(plan, offsets, kernels) if spec.device is None else None,
     )
     tell("link", 1, 1)
@@ -301,6 +312,7 @@ def compile(
         prefix_parts=graphs.parts,
         micro_batches=graphs.micro_batches,
         quantized=len(graphs.quantized),
+        transformed=len(graphs.originals),
         dropouts=dropouts,
         attention=graphs.attention,
     )

@@ -254,11 +254,8 @@ class Trainer:
         self._session.load_checkpoint(path)
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Write all weights as safetensors, by the model's own names and in its own layouts.
-
-        Those that the steps read as 8-bit integers alone are left out; ``pock export`` adds them.
-        """
-        export_weights(self.description, self._session.view, path)
+        """Write all weights as safetensors, by the model's own names and in its own layouts."""
+        export_weights(self.description, self._session.view, path, self.artifact.unused)
 
     def set_threads(self, threads: int) -> None:
         """Use fewer threads than the trainer was made with, or as many again."""

@@ -54,6 +54,7 @@ from pock_tvm.relay_passes.slice_touched_rows import SliceTouchedRows, rows_name
 from pock_tvm.relay_passes.split_batch import SplitBatch
 from pock_tvm.relay_passes.split_prefix import SplitPrefix
 from pock_tvm.relay_passes.tile_attention import TileAttention
+from pock_tvm.relay_passes.transform_frozen_conv2d import TransformFrozenConv2d
 from pock_tvm.relay_passes.update_touched_rows import UpdateTouchedRows
 from pock_tvm.relay_passes.write_channels import WriteChannels
 from pock_tvm.relay_passes.write_touched_rows import WriteTouchedRows
@@ -218,18 +219,25 @@ def evaluate(loss: Loss, teacher: Teacher | None = None) -> Pass:
     )
 
 
-def lower(samples: Sequence[str] = (), changing: Sequence[str] = (), parts: int = 1) -> Pass:
+def lower(
+    samples: Sequence[str] = (),
+    changing: Sequence[str] = (),
+    parts: int = 1,
+    transformed: Mapping[str, np.ndarray] | None = None,
+) -> Pass:
     """Return the passes that turn operators into fused kernels; reshapes stay, as views.
 
     Args:
         samples: the inputs that hold a row per sample.
         changing: the parameters that the graph changes.
         parts: in how many what depends on none of those takes its samples.
+        transformed: weights that are read as Winograd's tiles multiply them.
     """
     return Sequential(
         [
             TileAttention(),
             SplitPrefix(samples, changing, parts),
+            TransformFrozenConv2d(transformed or {}),
             FoldEmptyTensors(),
             FuseTransposeIntoMatmul(),
             relax.transform.DeadCodeElimination(),

@@ -1,15 +1,17 @@
 """Write the trained weights as the model that came in had them."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from pock_tvm.artifact.description import ITEM_BYTES, ArtifactDescription, TensorSpec
 from pock_tvm.artifact.fresh_file import fresh_file
 from pock_tvm.artifact.merge_lora import merge_lora
-from pock_tvm.artifact.safetensors_header import file_start, header_json
+from pock_tvm.artifact.safetensors_header import DTYPE_CODES, file_start, header_json
 from pock_tvm.errors import BatchError, UnknownNameError
 
 _EXPORTED = ("weight", "statistic")
@@ -78,15 +80,37 @@ def export_weights(
     description: ArtifactDescription,
     view: Callable[[TensorSpec], np.ndarray],
     path: str | os.PathLike[str],
+    unused: Path | None = None,
 ) -> None:
     """Write weights and statistics to a new file, sync it, then rename it over ``path``.
+
+    Args:
+        description: of the artifact.
+        view: gives a tensor's values as stored.
+        path: of the new file.
+        unused: the artifact's file of what the steps do not read as the model has it.
 
     Raises:
         ArtifactError: the file cannot be written; what stood there before is kept.
     """
     dtypes = {tensor.name: tensor.dtype for tensor in description.tensors}
     about = {"format": "pt", "model": description.model}
-    write_tensors(original_tensors(description, view), dtypes, about, path)
+    tensors = _read_checked(unused) if unused else {}
+    write_tensors({**tensors, **original_tensors(description, view)}, dtypes, about, path)
+
+
+def _read_checked(path: Path) -> dict[str, np.ndarray]:
+    """Read a file of the artifact, whose hash was compared when it was loaded."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    names = {code: name for name, code in DTYPE_CODES.items()}
+    tensors = {}
+    for name, entry in json.loads(content[8:start]).items():
+        if name != "__metadata__":
+            first, end = (start + offset for offset in entry["data_offsets"])
+            values = np.frombuffer(content[first:end], names[entry["dtype"]])
+            tensors[name] = values.reshape(entry["shape"])
+    return tensors
 
 
 def write_tensors(

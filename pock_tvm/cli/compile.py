@@ -21,6 +21,7 @@ from pock_tvm.cli.options import (
     head_option,
     json_option,
     precision_option,
+    winograd_option,
 )
 from pock_tvm.cli.output import format_bytes, format_seconds, print_json, print_rows, print_table
 from pock_tvm.cli.progress import ProgressLine
@@ -46,6 +47,7 @@ from pock_tvm.optimizers import OPTIMIZERS
 )
 @precision_option
 @frozen_option
+@winograd_option
 @click.option(
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Samples in a step."
 )
@@ -235,6 +237,7 @@ def compile_command(*, frontier: Path | None, as_json: bool, **arguments: Any) -
             "trainable parameters": f"{report['trainable_parameters']:,}",
             "kernel calls in a step": report["kernel_calls"],
             **({"in 8-bit integers": f"{n} weights"} if (n := report["quantized_weights"]) else {}),
+            **({"by winograd tiles": f"{n} weights"} if (n := report["winograd_weights"]) else {}),
             **_parts_row(report),
             "code": format_bytes(report["object_bytes"]),
         },

@@ -14,6 +14,7 @@ from pock_tvm.optimizers import OPTIMIZERS, make_optimizer
 
 if TYPE_CHECKING:
     from pock_tvm.artifact.load import Artifact
+    from pock_tvm.compilation.winograd import Winograd
     from pock_tvm.compile import CompiledModel
     from pock_tvm.relay_passes.decompose_batch_norm import Statistics
     from pock_tvm.relay_passes.fuse_attention import Attention
@@ -73,6 +74,7 @@ def _compile(
     keep_gradients: bool,
     cache: bool,
     progress: ProgressLine,
+    winograd: "Winograd" = "auto",
     **optimizer_options: Any,
 ) -> "CompiledModel":
     """Import the model that a reference names and compile it; names are checked first."""
@@ -114,6 +116,7 @@ def _compile(
         dropout=dropout,
         attention=attention,
         frozen=frozen,
+        winograd=winograd,
         memory_budget=memory_budget,
         explore_memory=explore_memory,
         keep_gradients=keep_gradients,

@@ -112,6 +112,7 @@ def describe_artifact(artifact: "Artifact", top: int) -> dict[str, Any]:
             for e in description.entries
         ],
         "memory": memory_of(description),
+        "winograd_calls": _winograd_calls(artifact),
         "peak": _peak(artifact, top),
         "largest_tensors": [
             {"name": t.name, "region": t.region, "shape": list(t.shape), "bytes": t.nbytes}
@@ -155,6 +156,11 @@ def _show_artifact(artifact: "Artifact", top: int) -> None:
             "loss": _with_options(found["loss"]),
             "optimizer": _with_options(found["optimizer"]),
             "update": f"{update['name']}: {trainable} of {weights} tensors learn",
+            **(
+                {"by winograd tiles": f"{n} calls in a step"}
+                if (n := found["winograd_calls"])
+                else {}
+            ),
             "made by": f"pock_tvm {found['created_by']}",
             "id": found["artifact_id"][:16],
         },
@@ -209,6 +215,11 @@ def _lifetimes(artifact: "Artifact") -> tuple[list["Lifetime"], int]:
     entry = artifact.description.entry("train_step")
     plan = artifact.plan()["train_step"]
     return lifetimes(plan, entry.outputs if entry else ()), len(plan["calls"])
+
+
+def _winograd_calls(artifact: "Artifact") -> int:
+    calls = artifact.plan()["train_step"]["calls"]
+    return sum(call["kernel"].startswith("winograd_") for call in calls)
 
 
 def _peak(artifact: "Artifact", top: int) -> dict[str, Any]:

@@ -146,6 +146,15 @@ precision_option = click.option(
     " target has instructions for it. Weights and everything in memory stay float32.",
 )
 
+winograd_option = click.option(
+    "--winograd",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    show_default=True,
+    help="auto: 3x3 convolutions with frozen weights by Winograd's tiles, where that is faster by"
+    " estimate; the weights take more memory, so not with --memory-budget.",
+)
+
 frozen_option = click.option(
     "--frozen",
     type=click.Choice(["float32", "int8"]),

@@ -7,6 +7,7 @@ import numpy as np
 import tvm
 
 from pock_tvm.clipping import Clipping
+from pock_tvm.compilation.winograd import transformed_weights
 from pock_tvm.frontend import ImportedModel
 from pock_tvm.losses import Distillation, Loss
 from pock_tvm.optimizers import Optimizer
@@ -20,6 +21,7 @@ from pock_tvm.relay_passes.insert_lora import Factors
 from pock_tvm.relay_passes.quantize_frozen import Frozen
 from pock_tvm.relay_passes.slice_channels import StoredSlice
 from pock_tvm.relay_passes.step import Region
+from pock_tvm.targets import TargetSpec
 from pock_tvm.update import ChannelSlice, Update, lora_names
 
 
@@ -32,8 +34,8 @@ class InCommon:
     """
 
     canonical: tvm.IRModule | None = None
-    lowered: dict[tuple[str, int], tvm.IRModule] = field(default_factory=dict)
-    """By entry point and parts of its prefix."""
+    lowered: dict[tuple[str, int, frozenset[str]], tvm.IRModule] = field(default_factory=dict)
+    """By entry point, parts of its prefix, and transformed weights."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,11 @@ class Form:
     """Of an entry point that is the same for all schemes."""
 
     def lowered(
-        self, regions: Mapping[str, Region], samples: tuple[str, ...] = (), parts: int = 1
+        self,
+        regions: Mapping[str, Region],
+        samples: tuple[str, ...] = (),
+        parts: int = 1,
+        transformed: Mapping[str, np.ndarray] | None = None,
     ) -> ExtractedStep:
         """Return the entry point as calls of kernels.
 
@@ -57,12 +63,14 @@ class Form:
             regions: of the parameters that are no inputs.
             samples: the inputs that hold a row per sample.
             parts: in how many the frozen prefix takes its samples.
+            transformed: weights that are read as Winograd's tiles multiply them.
         """
         known = self.common.lowered if self.common else {}
-        mod = known.get((self.name, parts))
+        key = self.name, parts, frozenset(transformed or ())
+        mod = known.get(key)
         if mod is None:
-            mod = pipeline.lower(samples, self.changing, parts)(self.mod)
-            known[self.name, parts] = mod
+            mod = pipeline.lower(samples, self.changing, parts, transformed)(self.mod)
+            known[key] = mod
         return extract_step(mod, self.name, regions, self.outputs)
 
 
@@ -87,6 +95,10 @@ class Graphs:
     """Frozen parameters of which the steps read 8-bit integers alone, as the model has them."""
     panels: Mapping[str, int] = field(default_factory=dict)
     """Columns of a panel, of the weights that are stored as panels."""
+    originals: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Frozen parameters of which the steps read Winograd's transforms alone."""
+    transformed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Those transforms."""
     attention: tuple[int, int] = (0, 0)
     """How often ``train_step`` has attention in tiles, and how often written out."""
     parts: Mapping[str, int] = field(default_factory=dict)
@@ -110,11 +122,14 @@ class Graphs:
         micro_batches: int = 1,
         attention: Attention = "full",
         frozen: Frozen = "float32",
+        winograd: TargetSpec | None = None,
         common: InCommon | None = None,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model.
 
-        ``common`` is of the same model, loss and kind of batch norm; what it lacks is put there.
+        ``winograd`` is the machine for which frozen convolutions are worth a transform, or None
+        for none. ``common`` is of the same model, loss and kind of batch norm; what it lacks is
+        put there.
         """
         if update.lora or isinstance(loss, Distillation) or frozen == "int8":
             common = None
@@ -209,11 +224,18 @@ class Graphs:
         ]
         if partial is not None:
             forms.append(Form("accumulate", partial, ("loss",), writes))
-        steps, constants = _share_constants([form.lowered(regions) for form in forms])
+        transformed: dict[str, np.ndarray] = {}
+        if winograd is not None:
+            # An export merges factors into the weight that they adapt.
+            still = {n: v for n, v in values.items() if n not in {*changing, *update.lora}}
+            transformed = transformed_weights([form.mod for form in forms], still, winograd)
+        lowered = [form.lowered(regions, transformed=transformed) for form in forms]
+        steps, constants = _share_constants(lowered)
         read = {name for one in steps for name in one.step.tensors}
         gone = floats - _parameter_names(frozen_form) - read
         quantized = {n: v for n, v in model.parameters.items() if n in gone}
-        values = {n: v for n, v in values.items() if n not in quantized}
+        originals = {n: model.parameters[n] for n in transformed}
+        values = {n: v for n, v in values.items() if n not in {**quantized, **originals}}
         values |= {copy: values[name] for copy, name in copies.items()}
         return cls(
             steps=steps,
@@ -229,12 +251,15 @@ class Graphs:
             unclipped=train_step(joint_graph(None)) if clipping else None,
             micro_batches=micro_batches,
             quantized=quantized,
+            originals=originals,
+            transformed=transformed,
             attention=attention_places(train_form),
         )
 
     def lower(self, form: Form) -> ExtractedStep:
         """Return an entry point as calls of kernels, its prefix in its parts."""
-        return form.lowered(self.regions, self.samples, self.parts.get(form.name, 1))
+        parts = self.parts.get(form.name, 1)
+        return form.lowered(self.regions, self.samples, parts, self.transformed)
 
     def split(self, parts: Mapping[str, int]) -> "Graphs":
         """Return the same graphs with frozen prefixes in parts, by name of the entry point."""

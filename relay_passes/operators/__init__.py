@@ -22,6 +22,7 @@ from pock_tvm.relay_passes.operators import (
     sort,
     stop_gradient,
     take,
+    winograd,
     write_slice,
 )
 
@@ -69,5 +70,6 @@ __all__ = [
     "sort",
     "stop_gradient",
     "take",
+    "winograd",
     "write_slice",
 ]

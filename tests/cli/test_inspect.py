@@ -25,6 +25,18 @@ def test_artifact_tables(pock, small_artifact):
     assert "\ntransients at the peak, call " in text
 
 
+def test_calls_by_winograd_tiles_are_counted(pock, monkeypatch, tmp_path):
+    from pock_tvm.compilation import winograd
+
+    monkeypatch.setattr(winograd, "tile_outputs", lambda *_: 2)
+    words = ("compile", "winograd_net:build", "--update", "stem.weight", "-o")
+    assert "by winograd tiles" in pock(*words, tmp_path / "tiles", "--no-cache")
+    assert pock("inspect", tmp_path / "tiles", "--json")["winograd_calls"] == 4
+    assert "by winograd tiles  4 calls in a step" in pock("inspect", tmp_path / "tiles")
+    assert "by winograd tiles" not in pock(*words, tmp_path / "direct", "--winograd", "off")
+    assert pock("inspect", tmp_path / "direct", "--json")["winograd_calls"] == 0
+
+
 def test_the_peak_adds_up(pock, small_artifact):
     found = pock("inspect", small_artifact.directory, "--json", "--top", 1000)
     peak = found["peak"]
