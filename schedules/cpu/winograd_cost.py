@@ -9,8 +9,9 @@ data gradient, direct / F(2x2) / F(4x4):
     14², 256            1267 / 743 / 846      1273 / 1070 / 2955
      7², 512            1713 / 1438 / 1237    1750 / 5151 / 5109
 
-Direct at 7² reads stored panels since (184 GFLOP/s in another run, 1257 µs), so that tiles no longer win there. A
-data gradient packs the transposed weight anew for every block of tiles, which it loses by.
+Direct at 7² reads stored panels since (184 GFLOP/s in another run, 1257 µs), so that tiles no
+longer win there. A data gradient packs the transposed weight anew for every block of tiles, which
+it loses by.
 """
 
 from collections.abc import Sequence
