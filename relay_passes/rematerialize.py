@@ -83,21 +83,26 @@ def _recipes(
     intervals: Mapping[str, tuple[int, int]],
 ) -> list[_Recipe]:
     """Return a way back for each tensor that waits during the call ``time``."""
-    uses: dict[str, list[int]] = {}
     producer: dict[str, int] = {}
     writes: dict[str, list[int]] = {}
     for at, call in enumerate(step.calls):
-        for name in call.arguments:
-            uses.setdefault(name, []).append(at)
         for name in call.writes:
             producer.setdefault(name, at)
             writes.setdefault(name, []).append(at)
-    public = {*step.inputs, *step.outputs}
+    at_hand = {*step.inputs, *step.outputs, *step.calls[time].arguments}
+    waiting = dict.fromkeys(
+        name
+        for name, (start, end) in intervals.items()
+        if start <= time <= end and name not in at_hand
+    )
+    next_use: dict[str, int] = {}
+    for at in range(time + 1, len(step.calls)):
+        for name in step.calls[at].arguments:
+            if name in waiting:
+                next_use.setdefault(name, at)
     found = []
-    for name, (start, end) in intervals.items():
-        if name in public or not start <= time <= end or time in uses[name]:
-            continue
-        before = next(at for at in uses[name] if at > time)
+    for name in waiting:
+        before = next_use[name]
         chain = _chain(step, name, before, intervals, producer, writes)
         if chain is None:
             continue
@@ -146,7 +151,8 @@ def _chain(
         for read in call.reads:
             if any(at < write < before for write in writes.get(read, ())):
                 return None  # a weight that has learned since
-            if step.in_arena(read) and read not in step.inputs and intervals[read][1] < before:
+            lives = intervals.get(read)  # weights have no interval, they are always there
+            if lives is not None and lives[1] < before and read not in step.inputs:
                 wanted.append(read)
     return sorted(chain)
 
@@ -167,6 +173,9 @@ def _apply(step: Step, recipe: _Recipe) -> Step:
     calls = [
         *step.calls[: recipe.before],
         *again,
-        *(call.renamed(later) for call in step.calls[recipe.before :]),
+        *(
+            call.renamed(later) if recipe.tensor in call.arguments else call
+            for call in step.calls[recipe.before :]
+        ),
     ]
     return replace(step, tensors=tensors, calls=tuple(calls))

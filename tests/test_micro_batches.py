@@ -8,7 +8,7 @@ import small_net
 
 import pock_tvm
 from pock_tvm import Trainer
-from pock_tvm.compilation.micro_batches import cheapest
+from pock_tvm.compilation.micro_batches import POINTS, cheapest, spaced
 from pock_tvm.compilation.plan import Price
 from pock_tvm.errors import MemoryBudgetError
 from pock_tvm.frontend import load_model
@@ -106,3 +106,13 @@ def test_the_frontier_has_every_number_of_parts(tmp_path):
 def test_a_price_that_another_beats_is_left_out():
     points = [Price(100, 5.0), Price(60, 7.0), Price(50, 6.0, 2), Price(50, 8.0), Price(40, 9.0)]
     assert cheapest(points) == (points[0], points[2], points[4])
+
+
+def test_points_that_hardly_differ_are_left_out():
+    frontier = [Price(total, 1e6 - total) for total in range(100_000, 50_000, -7)]
+    chosen = frontier[1234]
+    points = spaced(frontier, chosen)
+    assert (points[0], points[-1]) == (frontier[0], frontier[-1])
+    assert chosen in points
+    assert POINTS - 2 <= len(points) <= POINTS + 2
+    assert spaced(frontier[:1], frontier[0]) == (frontier[0],)

@@ -5,16 +5,19 @@ and its gradients are added to those before. What the batch then needs is what o
 needs, and a copy of the gradients.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from tvm import tirx
 
 from pock_tvm.compilation.graphs import Graphs
-from pock_tvm.compilation.plan import OverBudgetError, Plan, Price
+from pock_tvm.compilation.plan import OverBudgetError, Plan, Price, price_frontier
 from pock_tvm.compilation.prefix import plan_in_parts
 from pock_tvm.errors import UnsupportedModelError
 from pock_tvm.targets import TargetSpec
+
+POINTS = 100
+"""Into which the bytes of a frontier are divided."""
 
 Planned = tuple[Graphs, dict[str, tirx.PrimFunc], Plan]
 
@@ -55,9 +58,12 @@ def plan_within(
         if least and obstacle:
             raise least.explain(_without(obstacle))
         try:
-            tried = plan_in_parts(build(count), spec, samples, None if planned else memory_budget)
-            prices += tried[2].prices
-            planned = planned or tried
+            graphs = build(count)
+            if planned:
+                prices += price_frontier(graphs, spec)
+                continue
+            planned = plan_in_parts(graphs, spec, samples, memory_budget)
+            prices += planned[2].prices
         except UnsupportedModelError as reason:
             if count == 1:
                 raise
@@ -75,7 +81,7 @@ def plan_within(
         parts = f" (as {least_count} micro-batches within the batch)" if least_count > 1 else ""
         raise least.explain(parts)
     graphs, kernels, plan = planned
-    return graphs, kernels, replace(plan, prices=cheapest(prices))
+    return graphs, kernels, replace(plan, prices=spaced(cheapest(prices), plan.price))
 
 
 def cheapest(prices: Iterable[Price]) -> tuple[Price, ...]:
@@ -83,6 +89,21 @@ def cheapest(prices: Iterable[Price]) -> tuple[Price, ...]:
     found: list[Price] = []
     for price in sorted(prices, key=lambda p: (p.cycles, p.total_bytes, p.micro_batches)):
         if not found or price.total_bytes < found[-1].total_bytes:
+            found.append(price)
+    return tuple(found)
+
+
+def spaced(frontier: Sequence[Price], chosen: Price) -> tuple[Price, ...]:
+    """Return its ends, the chosen point, and what differs by ``POINTS``th of the bytes between.
+
+    A tensor more or less makes a point; a large step has thousands, which tell nobody anything.
+    """
+    first, last = frontier[0], frontier[-1]
+    least = (first.total_bytes - last.total_bytes) / POINTS
+    found = [first]
+    for price in frontier[1:]:
+        apart = found[-1].total_bytes - price.total_bytes >= least
+        if apart or price in (chosen, last):
             found.append(price)
     return tuple(found)
 

@@ -12,6 +12,7 @@ from pock_tvm.errors import MemoryBudgetError
 from pock_tvm.relay_passes.plan_arena import SEARCH_ROUNDS, ArenaPlan, plan_arena
 from pock_tvm.relay_passes.rematerialize import Tradeoff, tradeoffs
 from pock_tvm.relay_passes.reorder_for_memory import reorder_for_memory
+from pock_tvm.relay_passes.share_kernels import share_kernels
 from pock_tvm.relay_passes.step import Step, align, peak_live_bytes
 from pock_tvm.schedules import overwritable_inputs
 from pock_tvm.targets import TargetSpec
@@ -112,6 +113,50 @@ def find_frontiers(
 
 
 @dataclass(frozen=True)
+class _Resident:
+    """Offsets of what is there between steps: frozen weights, and the state."""
+
+    frozen: Mapping[str, int]
+    state: Mapping[str, int]
+    frozen_bytes: int
+    trainable_bytes: int
+    state_bytes: int
+
+    @classmethod
+    def of(cls, graphs: Graphs, steps: Sequence[Step]) -> "_Resident":
+        """Lay out weights that are frozen; and weights that learn, optimizer state behind them."""
+        learned = (*graphs.trainable, *graphs.statistics)
+        in_state = set(learned)
+        tensors = {n: t for step in steps for n, t in step.tensors.items()}
+        sizes = {n: v.nbytes for n, v in graphs.values.items()}
+        frozen, frozen_bytes = _lay_out({n: s for n, s in sizes.items() if n not in in_state})
+        state, trainable_bytes = _lay_out({n: sizes[n] for n in learned})
+        slots, slot_bytes = _lay_out({n: tensors[n].bytes for n in graphs.slots})
+        state.update({n: trainable_bytes + offset for n, offset in slots.items()})
+        return cls(frozen, state, frozen_bytes, trainable_bytes, trainable_bytes + slot_bytes)
+
+    @property
+    def bytes(self) -> int:
+        """All of them."""
+        return self.frozen_bytes + self.state_bytes
+
+
+def price_frontier(graphs: Graphs, spec: TargetSpec) -> tuple[Price, ...]:
+    """Return what ``train_step`` has to choose from, without a place for any tensor.
+
+    Each is priced by its largest live set, of which a plan needs a little more.
+    """
+    training = [step for step in graphs.steps if step.step.name == "train_step"]
+    steps, kernels = share_kernels(training)
+    (frontier,) = find_frontiers(steps, kernels, spec)
+    resident = _Resident.of(graphs, steps).bytes
+    return tuple(
+        Price(resident + choice.peak_bytes, frontier.cycles + choice.repeated, graphs.micro_batches)
+        for choice in frontier.choices
+    )
+
+
+@dataclass(frozen=True)
 class Plan:
     """Ordered steps, and the offset of every tensor."""
 
@@ -155,15 +200,7 @@ class Plan:
             OverBudgetError: the budget cannot be met.
         """
         steps = [one.step for one in frontiers]
-        learned = (*graphs.trainable, *graphs.statistics)
-        in_state = set(learned)
-        tensors = {n: t for step in steps for n, t in step.tensors.items()}
-        sizes = {n: v.nbytes for n, v in graphs.values.items()}
-        frozen, frozen_bytes = _lay_out({n: s for n, s in sizes.items() if n not in in_state})
-        state, trainable_bytes = _lay_out({n: sizes[n] for n in learned})
-        slots, slot_bytes = _lay_out({n: tensors[n].bytes for n in graphs.slots})
-        state.update({n: trainable_bytes + offset for n, offset in slots.items()})
-        resident = frozen_bytes + trainable_bytes + slot_bytes
+        resident = _Resident.of(graphs, steps)
 
         public = small_public_places(steps)
         ordered, arenas = [], {}
@@ -178,19 +215,19 @@ class Plan:
             places = partial(plan_arena, fixed=dict(public), rounds=rounds)
 
             def priced(choice: Tradeoff, size: int, whole: float = whole) -> Price:
-                return Price(resident + size, whole + choice.repeated, graphs.micro_batches)
+                return Price(resident.bytes + size, whole + choice.repeated, graphs.micro_batches)
 
             if memory_budget is None:
                 choice = _unbudgeted(one)
                 plan = places(choice.step)
-            elif fitting := _first_that_fits(choices, memory_budget - resident, places):
+            elif fitting := _first_that_fits(choices, memory_budget - resident.bytes, places):
                 choice, plan = fitting
             else:
                 raise OverBudgetError(
                     step.name,
                     memory_budget,
                     tuple(priced(c, c.peak_bytes) for c in choices),
-                    partial(_bytes_of, places, choices[-1].step, resident),
+                    partial(_bytes_of, places, choices[-1].step, resident.bytes),
                 )
             ordered.append(choice.step)
             arenas[step.name] = plan
@@ -202,11 +239,11 @@ class Plan:
         return cls(
             ordered,
             arenas,
-            frozen,
-            state,
-            frozen_bytes,
-            trainable_bytes,
-            trainable_bytes + slot_bytes,
+            resident.frozen,
+            resident.state,
+            resident.frozen_bytes,
+            resident.trainable_bytes,
+            resident.state_bytes,
             kernel_flops(kernels),
             prices,
             price,
