@@ -6,6 +6,8 @@ names, or else in ``pock_tvm/records`` of the user's data folder. ``POCK_RECORDS
 both.
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import re
@@ -39,6 +41,17 @@ def record_folders() -> tuple[Path, ...]:
         return ()
     ours = Path(pock_tvm.__file__).resolve().parent / "schedules" / "records"
     return (ours.resolve(), user_folder())
+
+
+def records_sha256() -> str:
+    """Hash what tuners have found out about any core: a target of the user's may name one."""
+    digest = hashlib.sha256()
+    for folder in record_folders():
+        for path in sorted(folder.glob("*.json")):
+            digest.update(f"{path.name}\n".encode())
+            with contextlib.suppress(OSError):  # whoever needs it will say so
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def user_folder() -> Path:

@@ -1,6 +1,5 @@
 """What decides the artifact of ``pock compile``, as one hash, found without importing TVM."""
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -10,11 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pock_tvm
-from pock_tvm.record_files import record_folders
+from pock_tvm.own_sources import sources_sha256
+from pock_tvm.record_files import records_sha256
 
-_LAYERS = ("", "relay_passes", "schedules", "targets")
-_SOURCES = (".py", ".c", ".h")
 _LIBRARIES = (
     "apache-tvm",
     "apache-tvm-ffi",
@@ -42,8 +39,8 @@ def compile_key(model: str, arguments: Mapping[str, Any]) -> str | None:
     about = {
         "model": content,
         "arguments": {name: _with_content(value) for name, value in arguments.items()},
-        "sources": _sources_sha256(),
-        "records": _records_sha256(),
+        "sources": sources_sha256(),
+        "records": records_sha256(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "python": sys.version,
         "machine": [platform.machine(), *_processor()],
@@ -93,27 +90,3 @@ def _processor() -> list[str]:
     names = ("model name", "flags", "Features", "CPU part")
     lines = text.partition("\n\n")[0].splitlines()
     return [line for line in lines if line.partition("\t")[0].strip(" :") in names]
-
-
-def _records_sha256() -> str:
-    """Hash what tuners have found out about any core: a target of the user's may name one."""
-    digest = hashlib.sha256()
-    for folder in record_folders():
-        for path in sorted(folder.glob("*.json")):
-            digest.update(f"{path.name}\n".encode())
-            with contextlib.suppress(OSError):  # whoever needs it will say so
-                digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _sources_sha256() -> str:
-    """Hash all of our own sources."""
-    digest = hashlib.sha256()
-    root = Path(pock_tvm.__file__).resolve().parent
-    for layer in _LAYERS:
-        folder = (root / layer).resolve()
-        for path in sorted(folder.rglob("*")):
-            if path.suffix in _SOURCES:
-                digest.update(f"{layer} {path.relative_to(folder)}\n".encode())
-                digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -11,7 +11,6 @@ folder, and it carries its own hash: one that was damaged is compiled again.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -22,9 +21,9 @@ from pathlib import Path
 import tvm
 from tvm import tirx
 
-import pock_tvm
 from pock_tvm.artifact.artifact_cache import FOLDER as ARTIFACTS
 from pock_tvm.artifact.artifact_cache import user_cache_folder
+from pock_tvm.own_sources import STAGES, sources_sha256
 from pock_tvm.relay_passes.build_object import CompiledKernel
 from pock_tvm.relay_passes.share_kernels import kernel_text
 from pock_tvm.schedules.cpu.decision import Decision
@@ -33,7 +32,6 @@ from pock_tvm.targets import TargetSpec
 MOST_BYTES = 1 << 30
 """What the folder may hold; the files that were read longest ago go first."""
 
-_LAYERS = ("relay_passes", "schedules", "targets")
 _SHA_BYTES, _COUNT_BYTES = 32, 8
 
 
@@ -48,7 +46,7 @@ class KernelCache:
                 "target": str(spec.build()),
                 "tvm": tvm.__version__,
                 "llvm": tvm.target.codegen.llvm_version_major(),
-                "sources": sources_sha256(),
+                "sources": sources_sha256(STAGES),
             },
             sort_keys=True,
             default=str,
@@ -132,15 +130,3 @@ class KernelCache:
 
 def _digest(key: str, content: bytes) -> bytes:
     return hashlib.sha256(key.encode() + content).digest()
-
-
-@functools.cache
-def sources_sha256() -> str:
-    """Hash our own sources of whatever turns a kernel into machine code."""
-    digest = hashlib.sha256()
-    root = Path(pock_tvm.__file__).resolve().parent
-    for layer in _LAYERS:
-        for path in sorted((root / layer).resolve().rglob("*.py")):
-            digest.update(f"{layer} {path.relative_to((root / layer).resolve())}\n".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,6 +53,24 @@ class Database:
                     f"{self.path} holds a search with another {key} ({found[:60]}, not "
                     f"{text[:60]}); name another output, or remove the file to begin anew"
                 )
+
+    def is_of(self, version: str) -> bool:
+        """Tell whether ``renew`` was last called with this version; true of an empty file."""
+        row = self._connection.execute("SELECT value FROM about WHERE key = 'version'").fetchone()
+        if row is None:
+            return self._connection.execute("SELECT 1 FROM results").fetchone() is None
+        return bool(row[0] == version)
+
+    def renew(self, version: str, stages: Iterable[str]) -> None:
+        """Forget the results of ``stages``, unless they are of this version; all at once."""
+        keep = self.is_of(version)
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for stage in () if keep else stages:
+                self._connection.execute("DELETE FROM results WHERE stage = ?", (stage,))
+            self._connection.execute(
+                "INSERT OR REPLACE INTO about VALUES ('version', ?)", (version,)
+            )
 
     def put(self, stage: str, key: str, value: Mapping[str, Any]) -> None:
         """Keep a result; the first one of a key stays."""

@@ -1,5 +1,7 @@
 """Search for what to update: all stages, from a model and samples to a scheme and a report."""
 
+import hashlib
+import importlib.metadata
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ from pock_tvm.artifact.fingerprint import tensors_sha256
 from pock_tvm.artifact.fresh_file import fresh_file
 from pock_tvm.errors import PockError
 from pock_tvm.frontend.model import ImportedModel
+from pock_tvm.own_sources import sources_sha256
+from pock_tvm.record_files import records_sha256
 from pock_tvm.search.database import Database
 from pock_tvm.search.outcome import outcome_of
 from pock_tvm.search.pool import LocalPool, Pool
@@ -22,6 +26,7 @@ from pock_tvm.search.settings import Limits, SearchSettings, parse_memory, parse
 from pock_tvm.search.study import Study, Tell
 from pock_tvm.search.trial import try_finalists
 from pock_tvm.search.workspace import Workspace, fingerprint
+from pock_tvm.targets import get_target
 from pock_tvm.update import UpdateScheme
 
 
@@ -90,9 +95,11 @@ def search(
                 "settings": settings.describe(),  # budgets are not: results hold under any
             }
         )
+        workspace = Workspace(path.with_suffix(".work"), model, parts)
+        _forget_what_others_planned(database, workspace, settings.target)
         study = Study(
             model=model,
-            workspace=Workspace(path.with_suffix(".work"), model, parts),
+            workspace=workspace,
             database=database,
             pool=pool or stack.enter_context(LocalPool()),
             settings=settings,
@@ -120,6 +127,21 @@ def search(
         report=path.with_suffix(".html"),
         summary=summary,
     )
+
+
+def _forget_what_others_planned(database: Database, workspace: Workspace, target: str) -> None:
+    """Plan and time anew where an earlier attempt had another compiler, or another machine.
+
+    What a scheme learns hangs on neither: those runs, which take most of the time, are kept.
+    """
+    parts = [
+        *(sources_sha256(), records_sha256(), importlib.metadata.version("apache-tvm")),
+        repr(get_target(target)),
+    ]
+    version = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    if not database.is_of(version):
+        workspace.forget_artifacts()
+    database.renew(version, ("plans", "profiles", "measured"))
 
 
 def classes_of(model: ImportedModel) -> int | None:

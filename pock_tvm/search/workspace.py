@@ -63,6 +63,10 @@ class Workspace:
             model=model, target=target, optimizer=optimizer, loss=loss, attention=attention
         )
 
+    def forget_artifacts(self) -> None:
+        """Let all artifacts be compiled again."""
+        shutil.rmtree(self.folder / "artifacts", ignore_errors=True)
+
     def artifact(
         self, name: str, scheme: UpdateScheme | str, setting: Setting, *, gradients: bool = False
     ) -> Artifact:

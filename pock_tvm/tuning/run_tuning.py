@@ -13,9 +13,9 @@ from typing import Any
 
 from pock_tvm.artifact.load import Artifact
 from pock_tvm.artifact.profiler import time_calls
-from pock_tvm.compilation.kernel_cache import sources_sha256
 from pock_tvm.compilation.kernel_sources import KernelSource, read_kernel_sources
 from pock_tvm.errors import TuningError
+from pock_tvm.own_sources import STAGES, sources_sha256
 from pock_tvm.record_files import Record, read_records, write_records
 from pock_tvm.schedules.cpu.contraction import Contraction
 from pock_tvm.schedules.cpu.decision import (
@@ -118,7 +118,7 @@ def run_tuning(
     """
     sources = read_kernel_sources(artifact)
     known = recorded_decisions({name: s.func for name, s in sources.items()}, spec)
-    with Journal(records.with_suffix(".trials.jsonl"), sources_sha256()) as journal:
+    with Journal(records.with_suffix(".trials.jsonl"), sources_sha256(STAGES)) as journal:
         if is_here:
             progress("profile", 0, 1, "")
             times = _profiled(artifact, spec)

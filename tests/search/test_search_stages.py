@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from bars_net import pictures, small_model
 
 import pock_tvm
 from pock_tvm.errors import BatchError, MemoryBudgetError, PockError
+from pock_tvm.search.database import Database
 from pock_tvm.search.run_search import search
 from pock_tvm.search.samples import Samples, split
 from pock_tvm.search.settings import Limit, SearchSettings, parse_memory, parse_time
@@ -138,6 +140,38 @@ def test_a_second_call_does_nothing_again_and_says_the_same(found):
     assert again.summary == result.summary
 
 
+def test_another_compiler_plans_again_and_keeps_what_schemes_have_learned(
+    found, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(found[0].path.parent, tmp_path / "earlier")
+    path = folder / found[0].path.name
+    monkeypatch.setattr("pock_tvm.search.run_search.sources_sha256", lambda: "of another version")
+    pool = InlinePool()
+    again = search(small_model(), _data(), path, memory="0.8x", settings=SETTINGS, pool=pool)
+    assert len(pool.done) == len({*pool.done})
+    with Database(found[0].database) as before, Database(again.database) as after:
+        assert sorted(pool.done) == sorted(before.all("plans"))
+        for stage in ("contributions", "proof", "ranking", "estimators", "plans"):
+            assert after.all(stage) == before.all(stage) != {}
+    assert again.summary["chosen"]["words"] == found[0].summary["chosen"]["words"]
+
+
+def test_results_are_of_one_version(tmp_path):
+    with Database(tmp_path / "results.sqlite") as database:
+        assert database.is_of("1")
+        database.put("plans", "a", {"bytes": 1})
+        database.put("proof", "a", {"loss": 1})
+        assert not database.is_of("1")  # a file from before versions were noted
+        database.renew("1", ["plans"])
+        assert database.is_of("1")
+        assert (database.all("plans"), database.all("proof")) == ({}, {"a": {"loss": 1}})
+        database.put("plans", "a", {"bytes": 2})
+        database.renew("1", ["plans"])
+        assert database.all("plans") == {"a": {"bytes": 2}}
+        database.renew("2", ["plans"])
+        assert database.all("plans") == {}
+
+
 def test_another_search_is_not_mixed_into_the_results(found):
     with pytest.raises(PockError, match="another model"):
         search(small_model_of_another_seed(), _data(), found[0].path, settings=SETTINGS)
@@ -197,6 +231,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from test_search_stages import SETTINGS, _data, _with_nans
 from bars_net import small_model
+from pock_tvm.search.database import Database
 from pock_tvm.search.run_search import search
 from pock_tvm.search.pool import LocalPool
 def tell(stage, done, total, note):

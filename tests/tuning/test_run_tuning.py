@@ -189,7 +189,7 @@ def test_a_killed_tuner_loses_one_trial_at_most(small_artifact, tmp_path):
         tuner.wait()
     rows = journal.read_bytes().splitlines()
     assert len(rows) >= 3
-    with home.Journal(journal, home.sources_sha256()) as again:
+    with home.Journal(journal, home.sources_sha256(home.STAGES)) as again:
         assert len(again.rows) in (len(rows), len(rows) - 1)
     with local_device(1) as device:
         found, _ = tune(
