@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -245,23 +246,38 @@ with LocalPool(1) as workers:
 """
 
 
-@pytest.mark.parametrize(
-    "most", [pytest.param(2, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.long)]
-)
-def test_a_search_that_is_killed_comes_to_the_same_result(found, tmp_path, most):
+def _started(path):
+    """Start the search of ``found`` in a process of its own, which tells of its progress."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _KILLED.format(tests=str(Path(__file__).parent), path=str(path))],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(pock_tvm.__file__).parents[1])},
+    )
+
+
+def _ended(process):
+    process.stdout.read()
+    process.stdout.close()
+    return process.wait()
+
+
+def _check_same(ours, theirs):
+    assert ours["chosen"]["words"] == theirs["chosen"]["words"]
+    for key in ("contributions", "ranking", "estimators"):
+        assert _without_times(ours[key]) == _without_times(theirs[key])
+    for mine, other in zip(ours["proof"], theirs["proof"], strict=True):
+        assert mine["accuracies"] == other["accuracies"]
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_comes_to_the_same_result(found, tmp_path):
     path = tmp_path / "killed.toml"
-    code = _KILLED.format(tests=str(Path(__file__).parent), path=str(path))
     generator = random.Random(7)
     stages, kills = set(), 0
     while True:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(pock_tvm.__file__).parents[1])},
-        )
-        if kills < most:
-            # As far as some line of progress, and a random moment more: every stage has its turn.
+        process = _started(path)
+        if kills < 2:
             for _ in range(generator.randint(2, 40)):
                 line = process.stdout.readline()
                 if not line:
@@ -271,19 +287,62 @@ def test_a_search_that_is_killed_comes_to_the_same_result(found, tmp_path, most)
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 kills += 1
-        process.stdout.read()
-        process.stdout.close()
-        if process.wait() == 0:
+        if _ended(process) == 0:
             break
-    assert kills >= most // 2
+    assert kills
     assert "contributions" in stages
-    assert "plans" in stages or most < 10
-    ours, theirs = json.loads(path.with_suffix(".json").read_text()), found[0].summary
-    assert ours["chosen"]["words"] == theirs["chosen"]["words"]
-    for key in ("contributions", "ranking", "estimators"):
-        assert _without_times(ours[key]) == _without_times(theirs[key])
-    for mine, other in zip(ours["proof"], theirs["proof"], strict=True):
-        assert mine["accuracies"] == other["accuracies"]
+    _check_same(json.loads(path.with_suffix(".json").read_text()), found[0].summary)
+
+
+STAGES = {
+    "contributions": ("contributions", ["contributions", "estimators"]),
+    "costs": ("plans", ["plans", "profiles"]),
+    "search": ("search", ["plans"]),
+    "proof": ("proof", ["ranking", "proof", "measured", "before"]),
+}
+"""What is told when a stage has begun, and what it keeps."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_is_killed_ten_times_and_nothing_is_lost(found, tmp_path, stage):
+    told, kept = STAGES[stage]
+    folder = shutil.copytree(found[0].path.parent, tmp_path / "killed")
+    path = folder / found[0].path.name
+    generator = random.Random(stage)
+    kills = 0
+    while kills < 10:
+        _forget_half(path.with_suffix(".sqlite"), kept, generator)
+        if stage in ("contributions", "proof"):  # which compile
+            shutil.rmtree(path.with_suffix(".work") / "artifacts", ignore_errors=True)
+        before = _results(path.with_suffix(".sqlite"))
+        process = _started(path)
+        while (line := process.stdout.readline()) and not line.startswith(told):
+            pass
+        assert line, f"{stage} was over before it was told of"
+        time.sleep(generator.uniform(0, 1))
+        process.send_signal(signal.SIGKILL)
+        kills += _ended(process) == -signal.SIGKILL
+        after = _results(path.with_suffix(".sqlite"))
+        assert before.items() <= after.items()
+    path.with_suffix(".json").unlink()
+    again = _started(path)
+    assert _ended(again) == 0
+    _check_same(json.loads(path.with_suffix(".json").read_text()), found[0].summary)
+
+
+def _results(path):
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT stage, key, value FROM results")
+        return {(stage, key): value for stage, key, value in rows}
+
+
+def _forget_half(path, stages, generator):
+    """Take away about half of what the stages have found, so that they have something to do."""
+    with sqlite3.connect(path) as connection:
+        for stage, key in _results(path):
+            if stage in stages and generator.random() < 0.5:
+                connection.execute("DELETE FROM results WHERE stage = ? AND key = ?", (stage, key))
 
 
 def _without_times(value):
