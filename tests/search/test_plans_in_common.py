@@ -28,7 +28,7 @@ def test_plans_are_those_of_each_scheme_alone():
     model, common = small_model(), InCommon()
     together = [plan_scheme(model, s, **SETTING, common=common) for s in SCHEMES]
     assert common.canonical is not None
-    assert {name for name, _ in common.lowered} == {"evaluate", "predict"}
+    assert {name for name, *_ in common.lowered} == {"evaluate", "predict"}
     assert together == [plan_scheme(model, s, **SETTING) for s in SCHEMES]
     assert together[0].transient_bytes > together[1].transient_bytes
 
