@@ -22,13 +22,12 @@ BATCH = 8
 SETTINGS = replace(
     adaptation.THOROUGH,
     learning_rate=3e-4,
-    steps=8,
+    steps=12,
     seeds=1,
-    tried=4,
-    finalists=1,
+    tried=10,
+    finalists=2,
     proof_steps=50,
-    rates=(1 / 3, 1.0),
-    ranked=4,
+    rates=(1 / 3, 1.0, 3.0),
     profiles=1,
 )
 

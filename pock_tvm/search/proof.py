@@ -153,6 +153,22 @@ def contenders(study: Study, selection: Selection) -> dict[str, tuple[UpdateSche
     return found
 
 
+def spread(values: np.ndarray, count: int) -> list[int]:
+    """Return the places of ``count`` different values, as evenly from least to greatest as can be.
+
+    Args:
+        values: of shape (n,); ``count`` is cut to n.
+        count: of places.
+    """
+    free = np.ones(len(values), bool)
+    found: list[int] = []
+    for wanted in np.linspace(values.min(), values.max(), min(count, len(values))):
+        nearest = int(np.where(free, np.abs(values - wanted), np.inf).argmin())
+        free[nearest] = False
+        found.append(nearest)
+    return found
+
+
 def rank_real(study: Study, selection: Selection) -> dict[str, Any]:
     """Fine-tune schemes from all over the scale of predictions, and compare the orders."""
     s, space = study.settings, study.space
@@ -161,9 +177,7 @@ def rank_real(study: Study, selection: Selection) -> dict[str, Any]:
     pool = [*selection.plans, *(choice for choice, _ in selection.found.best)]
     pool = list(dict.fromkeys([*pool, *map(Choice.of, drawn)]))
     predicted = fitness.of(np.stack([choice.genes() for choice in pool]))
-    wanted = np.linspace(predicted.min(), predicted.max(), s.ranked)
-    nearest = np.abs(predicted[:, None] - wanted).argmin(axis=0)
-    picked = [pool[i] for i in dict.fromkeys(nearest.tolist())]
+    picked = [pool[i] for i in spread(predicted, s.ranked)]
     tasks = {
         f"{key_of(choice)}|{seed}": study.masked_run(
             space.scheme(choice),

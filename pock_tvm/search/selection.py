@@ -14,7 +14,7 @@ from pock_tvm.search.objective import Budget, Objective
 from pock_tvm.search.planning import PlannedCost
 from pock_tvm.search.settings import Limits
 from pock_tvm.search.space import Choice, Space
-from pock_tvm.search.study import Study, cost_of
+from pock_tvm.search.study import FULL, Study, cost_of
 
 ROUNDS = 12
 PLANNED_A_ROUND = 6
@@ -45,9 +45,9 @@ def select(study: Study, found: Mapping[str, Contribution], limits: Limits) -> S
     """
     space, settings = study.space, study.settings
     full = Choice(len(space.biases), (len(space.ratios),) * len(space.weights))
-    everything = study.plan({"full": study.everything})["full"]
+    everything = study.plan({FULL: study.everything})[FULL]
     plans = study.plan_choices(probes(space))
-    times = study.kernel_times(plans)
+    times = study.kernel_times(plans, everything)
     planned = {choice: cost_of(plan, times) for choice, plan in plans.items()}
     full_cost = cost_of(everything, times)
     budget = limits.budget(full_cost[1], full_cost[2])

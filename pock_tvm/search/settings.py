@@ -84,7 +84,7 @@ class SearchSettings:
     gradient_batches: int = 16
     """For the cheap estimators."""
     profiles: int = 4
-    """Artifacts whose kernels are timed."""
+    """Artifacts whose kernels are timed, beside that of the full update."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -26,6 +26,8 @@ Tell = Callable[[str, int, int, str], None]
 """Called with (stage, done, total, note)."""
 
 PROFILE_STEPS = 40
+FULL = "full"
+"""The plan and the profile of the full update."""
 
 
 @dataclass
@@ -156,22 +158,30 @@ class Study:
         costs = self.plan({key: self.scheme(choice) for key, choice in by_key.items()})
         return {by_key[key]: cost for key, cost in costs.items()}
 
-    def kernel_times(self, planned: Mapping[Choice, PlannedCost]) -> KernelTimes:
-        """Time the kernels of the artifacts that tell most about all others."""
-        costs = {key_of(choice): cost for choice, cost in planned.items()}
+    def kernel_times(
+        self, planned: Mapping[Choice, PlannedCost], everything: PlannedCost
+    ) -> KernelTimes:
+        """Time the kernels of the full update and of the artifacts that tell most beside it.
+
+        The full update always: budgets are shares of its step.
+        """
+        costs = {FULL: everything, **{key_of(choice): cost for choice, cost in planned.items()}}
         cycles = {k: c for cost in costs.values() for k, c in cost.cycles.items()}
         if self.settings.target != "host":
             return KernelTimes.of([], cycles)  # estimates only: there is nothing to run them on
         chosen = self.database.get("profiles", "chosen")
         if chosen is None:
-            chosen = {"keys": most_telling(costs, {}, self.settings.profiles)}
+            others = most_telling(
+                costs, dict.fromkeys(everything.calls, 0.0), self.settings.profiles
+            )
+            chosen = {"keys": [FULL, *others]}
             self.database.put("profiles", "chosen", chosen)
         profiles = []
         for index, key in enumerate(chosen["keys"]):
             kept = self.database.get("profiles", key)
             if kept is None:
                 self.tell("kernel times", index, len(chosen["keys"]), "")
-                scheme = self.scheme(choice_of(key))
+                scheme = self.everything if key == FULL else self.scheme(choice_of(key))
                 artifact = self.workspace.artifact(f"profile{index}", scheme, self.setting)
                 kept = profile(artifact, threads=1, steps=PROFILE_STEPS)
                 self.database.put("profiles", key, kept)

@@ -1,7 +1,10 @@
 """Choose the finalists among the best planned schemes by fine-tuning each on held-out samples.
 
 The sum of contributions ranks thousands of schemes, but the leaders lie closer together than it
-tells apart. Here each runs under masks, at every rate and with several orders of samples.
+tells apart. Here each runs under masks, at every rate and with several orders of samples. The best
+of a few noisy losses is partly luck, so the best third runs again, each at its best rate, with as
+many orders as the proof (two rounds of successive halving: Jamieson & Talwalkar 2016,
+arXiv:1502.07943).
 """
 
 import math
@@ -12,7 +15,11 @@ from typing import Any
 
 from pock_tvm.search.pool import Task
 from pock_tvm.search.selection import Selection
+from pock_tvm.search.space import Choice
 from pock_tvm.search.study import Study, key_of
+
+ONE_IN = 3
+"""Schemes of which one goes into the second round."""
 
 
 def try_finalists(study: Study, selection: Selection) -> Selection:
@@ -21,12 +28,22 @@ def try_finalists(study: Study, selection: Selection) -> Selection:
     if min(s.tried, len(selection.finalists)) < 2:
         return replace(selection, finalists=selection.finalists[: s.finalists])
     rates = [s.learning_rate * factor for factor in s.rates]
-    runs = {
-        (choice, rate, seed): f"{key_of(choice)}|{rate:g}|{seed}"
-        for choice in selection.finalists
-        for rate in rates
-        for seed in range(s.seeds)
-    }
+    first = [(choice, rate) for choice in selection.finalists for rate in rates]
+    reached = _losses(study, first, s.seeds)
+    best = {c: min(rates, key=lambda rate: reached[c, rate]) for c in selection.finalists}
+    order = sorted(selection.finalists, key=lambda c: reached[c, best[c]])
+    some = order[: max(s.finalists, -(-len(order) // ONE_IN))]
+    again = _losses(study, [(c, best[c]) for c in some], max(s.seeds, s.proof_seeds))
+    some.sort(key=lambda c: again[c, best[c]])
+    return replace(selection, finalists=tuple(some[: s.finalists]))
+
+
+def _losses(
+    study: Study, pairs: Sequence[tuple[Choice, float]], seeds: int
+) -> dict[tuple[Choice, float], float]:
+    """Return the mean held-out loss of each scheme at a rate."""
+    s = study.settings
+    keys = {(c, rate): [f"{key_of(c)}|{rate:g}|{n}" for n in range(seeds)] for c, rate in pairs}
     tasks: dict[str, Task] = {
         key: study.masked_run(
             study.space.scheme(choice),
@@ -36,18 +53,11 @@ def try_finalists(study: Study, selection: Selection) -> Selection:
             learning_rate=rate,
             seed=seed,
         )
-        for (choice, rate, seed), key in runs.items()
+        for (choice, rate), names in keys.items()
+        for seed, key in enumerate(names)
     }
     results = study.do("trial", tasks)
-    reached = {
-        choice: min(
-            mean_loss([results[runs[choice, rate, seed]] for seed in range(s.seeds)])
-            for rate in rates
-        )
-        for choice in selection.finalists
-    }
-    order = sorted(selection.finalists, key=reached.__getitem__)
-    return replace(selection, finalists=tuple(order[: s.finalists]))
+    return {pair: mean_loss([results[key] for key in names]) for pair, names in keys.items()}
 
 
 def mean_loss(results: Sequence[Mapping[str, Any]]) -> float:

@@ -29,7 +29,7 @@ def proof(**accuracies):
         }
         for name, accuracy in accuracies.items()
     ]
-    return {"proof": rows, "before": {"accuracy": 0.1}, "ranking": {"spearman": 0.7}}
+    return {"proof": rows, "before": {"accuracy": 0.1}, "ranking": {"spearman": 0.7, "schemes": []}}
 
 
 def test_a_promise_that_holds():
@@ -50,7 +50,16 @@ def test_a_promise_that_does_not_hold_is_said_to(accuracies, broken):
     base = {"searched": 0.796, "bias_only": 0.7, "last_k": 0.7, "full": 0.8}
     found = adaptation.judge(proof(**{**base, **accuracies}))
     assert [part for part, holds in found["promise"].items() if not holds] == [broken]
-    about = {"name": "x", "story": "y", "samples": {}, "steps": 1, "batch": 1, "seeds": 5}
+    about = {
+        "name": "x",
+        "story": "y",
+        "samples": {},
+        "steps": 1,
+        "batch": 1,
+        "seeds": 5,
+        "elapsed_s": 60,
+        "cores": 2,
+    }
     assert f"{broken}: **does not hold**" in adaptation.as_markdown({**about, **found})
 
 

@@ -96,6 +96,14 @@ def test_the_choice_keeps_its_budget_and_is_the_best_that_was_planned(found):
         assert row["evolution"] <= chosen["predicted_gain"] + 1e-9
 
 
+def test_the_step_that_budgets_are_shares_of_is_measured(found):
+    from pock_tvm.search.database import Database
+
+    with Database(found[0].path.with_suffix(".sqlite")) as kept:
+        kernels = kept.get("profiles", "full")["kernels_ns"]
+        assert set(kept.get("plans", "full")["calls"]) == set(kernels)
+
+
 def test_the_model_as_it_came_is_measured_on_the_samples_of_the_proof(found):
     from bars_net import small_module
     from torch import from_numpy, no_grad
