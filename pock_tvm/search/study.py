@@ -89,7 +89,11 @@ class Study:
         return Run(artifact=artifact, mask=self.mask(scheme), **options).as_task()
 
     def contributions(self) -> dict[str, Contribution]:
-        """Measure what each choice of one thing gains on held-out samples."""
+        """Measure what each choice of one thing gains on held-out samples.
+
+        Raises:
+            PockError: no run gave a number.
+        """
         s = self.settings
         self.tell("compile", 0, 1, "one artifact for all runs")
         self.workspace.artifact(EVERYTHING, "full", self.setting, gradients=True)
@@ -113,7 +117,13 @@ class Study:
                 )
         results = self.do("contributions", tasks)
         by_run = {(name, seed): results[f"{name}|{seed}"] for name in singles for seed in seeds}
-        return contributions(list(singles), by_run, results["frozen|0"], seeds, s.measure)
+        found = contributions(list(singles), by_run, results["frozen|0"], seeds, s.measure)
+        if all(one.diverged == one.runs for one in found.values()):
+            raise PockError(
+                f"every run diverged at a learning rate of {s.learning_rate:g}; nothing can be "
+                "compared: give a smaller one (--lr)"
+            )
+        return found
 
     def estimators(self, found: Mapping[str, Contribution]) -> dict[str, Any]:
         """Compare cheap guesses with the measured contributions."""

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -129,6 +130,13 @@ def test_a_run_with_nans_is_marked_and_the_search_goes_on(found):
     rows = {row["name"]: row for row in result.summary["contributions"]}
     assert rows["expand.weight at 1"]["diverged"] == 1
     assert "Runs that diverged: expand.weight at 1" in result.report.read_text()
+
+
+def test_a_search_in_which_every_run_diverges_stops(tmp_path):
+    wild = replace(SETTINGS, learning_rate=1e30)
+    with pytest.raises(PockError, match="every run diverged at a learning rate"):
+        search(small_model(), _data(), tmp_path / "wild.toml", memory="0.8x", settings=wild)
+    assert not (tmp_path / "wild.toml").exists()
 
 
 def test_the_page_needs_no_network_and_says_what_the_json_says(found):
