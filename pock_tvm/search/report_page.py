@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from pock_tvm.search.svg import Mark, bars, scatter
+from pock_tvm.search.svg import Axis, Mark, bars, byte_axis, curves, scatter
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -24,7 +24,7 @@ def report_page(summary: Mapping[str, Any]) -> str:
         "<h2>Proof</h2>",
         _proof_table(summary["proof"]),
         "<h2>Accuracy against bytes and time</h2>",
-        _accuracy(summary["proof"], "planned_bytes", "bytes of weights, state and transients"),
+        _accuracy(summary["proof"], "planned_bytes", "weights, state and transients"),
         _accuracy(summary["proof"], "step_ms", "milliseconds of a step, one thread"),
         f"<h2>Contributions ({unit} gained over the head alone)</h2>",
         _bars(summary["contributions"]),
@@ -82,7 +82,9 @@ def _accuracy(rows: Sequence[Mapping[str, Any]], key: str, label: str) -> str:
         for row in rows
         if row[key] is not None and row["accuracy"] is not None
     ]
-    return scatter(marks, label, "accuracy on test samples")
+    x = byte_axis(label, [m.x for m in marks]) if key == "planned_bytes" else Axis(label)
+    y = Axis("accuracy on test samples, %", 0.01)
+    return scatter(marks, x, y, named=True, strong="searched 1", frontier=True)
 
 
 def _bars(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -99,16 +101,15 @@ def _costs(rows: Sequence[Mapping[str, Any]]) -> str:
     marks = [
         Mark(row["total_bytes"] - base, row["gain"], row["name"], row["error"]) for row in rows[1:]
     ]
-    return scatter(marks, "bytes more than the head alone", "gain")
+    x = byte_axis("more than the head alone", [m.x for m in marks])
+    return scatter(marks, x, Axis("gain"), frontier=True)
 
 
 def _search(found: Mapping[str, Any]) -> list[str]:
-    marks = [
-        Mark(samples, best, name, 0.0)
+    series = {
+        name: [(samples, best) for samples, best in curve if best is not None]
         for name, curve in found["curves"].items()
-        for samples, best in curve
-        if best is not None
-    ]
+    }
     rows = [
         (str(row["seed"]), _number(row["evolution"]), _number(row["random"]))
         for row in found["seeds"]
@@ -117,7 +118,7 @@ def _search(found: Mapping[str, Any]) -> list[str]:
         f"{name} {_number(found[name])}" for name in ("greedy", "integer program") if name in found
     )
     return [
-        scatter(marks, "schemes looked at", "best sum of contributions", named=False),
+        curves(series, Axis("schemes looked at"), Axis("best sum of contributions")),
         f"<p>{found['schemes_planned']} schemes were planned in {found['rounds']} rounds. "
         f"Without chance: {others}.</p>",
         _table(("seed", "evolution", "random"), rows),
@@ -130,7 +131,8 @@ def _ranking(found: Mapping[str, Any]) -> str:
         for row in found["schemes"]
         if row["real"] is not None
     ]
-    picture = scatter(marks, "sum of contributions", f"real {found['measure']}", named=False)
+    real = {"accuracy": "real accuracy", "loss": "real loss, its negative"}[found["measure"]]
+    picture = scatter(marks, Axis("sum of contributions"), Axis(real))
     return f"{picture}<p>Spearman's ρ = {found['spearman']:.2f}</p>"
 
 
