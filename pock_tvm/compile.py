@@ -255,6 +255,7 @@ def compile(
             attention=attention,
             frozen=frozen,
             winograd=spec if tiled else None,
+            fuses_gradients=spec.device is None,
         )
         tell("plan", 0, 1)
         return graphs

@@ -36,6 +36,7 @@ from pock_tvm.relay_passes.fold_empty_tensors import FoldEmptyTensors
 from pock_tvm.relay_passes.fold_pad_into_conv2d import FoldPadIntoConv2d
 from pock_tvm.relay_passes.fold_scale_into_conv2d import FoldScaleIntoConv2d
 from pock_tvm.relay_passes.fuse_attention import FuseAttention
+from pock_tvm.relay_passes.fuse_gradient_readers import FuseGradientReaders
 from pock_tvm.relay_passes.fuse_transpose_into_matmul import FuseTransposeIntoMatmul
 from pock_tvm.relay_passes.gradient_transforms import clipping_transform
 from pock_tvm.relay_passes.group_micro_batches import GroupMicroBatches
@@ -224,6 +225,8 @@ def lower(
     changing: Sequence[str] = (),
     parts: int = 1,
     transformed: Mapping[str, np.ndarray] | None = None,
+    *,
+    fuse_gradient_readers: bool = False,
 ) -> Pass:
     """Return the passes that turn operators into fused kernels; reshapes stay, as views.
 
@@ -232,6 +235,7 @@ def lower(
         changing: the parameters that the graph changes.
         parts: in how many what depends on none of those takes its samples.
         transformed: weights that are read as Winograd's tiles multiply them.
+        fuse_gradient_readers: the target's schedules take a gradient with all its readers.
     """
     return Sequential(
         [
@@ -243,6 +247,7 @@ def lower(
             relax.transform.DeadCodeElimination(),
             relax.transform.LegalizeOps(LOWERINGS, skip_ops=["relax.reshape"]),
             relax.transform.AnnotateTIROpPattern(),
+            *([FuseGradientReaders()] if fuse_gradient_readers else []),
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),
             relax.transform.DeadCodeElimination(["main"]),

@@ -4,12 +4,12 @@ Before:  r = relu(y); …forward…, peak, …backward…; w̄ = grad(r, z̄); �
 After:   r = relu(y); …forward…, peak, …backward…; r' = relu(y); w̄ = grad(r', z̄); γ̄ = sum(y, z̄)
 
 At the call where most bytes are live, the tensors that wait there for a later reader are the
-candidates. One is made again right before that reader, together with whatever it needs that is not
-at hand by then. The one that frees most bytes for the least work goes first, again and again until
-nothing lowers the peak: the points on the way are what memory costs in time. (Chen et al. 2016,
-arXiv:1604.06174, keep every k-th activation; bytes freed per unit of work is the measure of
-Kirisame et al., ICLR 2021.) Run it on the final order of calls: every copy stands where its reader
-needs it.
+candidates. One is made again right before that reader, or before the update of a weight that it is
+made of, together with whatever it needs that is not at hand by then. The one that frees most bytes
+for the least work goes first, again and again until nothing lowers the peak: the points on the way
+are what memory costs in time. (Chen et al. 2016, arXiv:1604.06174, keep every k-th activation;
+bytes freed per unit of work is the measure of Kirisame et al., ICLR 2021.) Run it on the final
+order of calls: every copy stands where its reader needs it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -102,10 +102,10 @@ def _recipes(
                 next_use.setdefault(name, at)
     found = []
     for name in waiting:
-        before = next_use[name]
-        chain = _chain(step, name, before, intervals, producer, writes)
-        if chain is None:
+        way = _way_back(step, name, (time, next_use[name]), intervals, producer, writes)
+        if way is None:
             continue
+        chain, before = way
         # What the chain reads must live until then: at the peak that may be new.
         held = {
             n
@@ -122,6 +122,32 @@ def _recipes(
     return found
 
 
+def _way_back(
+    step: Step,
+    name: str,
+    between: tuple[int, int],
+    intervals: Mapping[str, tuple[int, int]],
+    producer: Mapping[str, int],
+    writes: Mapping[str, Sequence[int]],
+) -> tuple[list[int], int] | None:
+    """Return the calls that make ``name`` again, in order, and the call to repeat them before.
+
+    That is the last of ``between`` (the peak, the next reader), or else the first behind the peak
+    that overwrites what one of them reads: a weight that learns.
+    """
+    time, before = between
+    while before > time:
+        chain = _chain(step, name, before, intervals, producer, writes)
+        if chain is None:
+            return None
+        read = [(at, n) for at in chain for n in step.calls[at].reads]
+        changed = [w for at, n in read for w in writes.get(n, ()) if at < w < before]
+        if not changed:
+            return chain, before
+        before = min(changed)
+    return None
+
+
 def _chain(
     step: Step,
     name: str,
@@ -132,7 +158,7 @@ def _chain(
 ) -> list[int] | None:
     """Return the calls that make ``name`` again from what lives at the call ``before``, in order.
 
-    None where one of them writes in place, or reads a value that is overwritten by then.
+    None where one of them writes in place.
     """
     chain: set[int] = set()
     wanted = [name]
@@ -149,8 +175,6 @@ def _chain(
         if len(chain) > DEEPEST_CHAIN:
             return None
         for read in call.reads:
-            if any(at < write < before for write in writes.get(read, ())):
-                return None  # a weight that has learned since
             lives = intervals.get(read)  # weights have no interval, they are always there
             if lives is not None and lives[1] < before and read not in step.inputs:
                 wanted.append(read)

@@ -49,6 +49,8 @@ class Form:
     """The parameters that it changes."""
     common: InCommon | None = None
     """Of an entry point that is the same for all schemes."""
+    fuses_gradients: bool = False
+    """Whether a weight gradient and all its readers are to be one kernel."""
 
     def lowered(
         self,
@@ -69,7 +71,13 @@ class Form:
         key = self.name, parts, frozenset(transformed or ())
         mod = known.get(key)
         if mod is None:
-            mod = pipeline.lower(samples, self.changing, parts, transformed)(self.mod)
+            mod = pipeline.lower(
+                samples,
+                self.changing,
+                parts,
+                transformed,
+                fuse_gradient_readers=self.fuses_gradients,
+            )(self.mod)
             known[key] = mod
         return extract_step(mod, self.name, regions, self.outputs)
 
@@ -123,13 +131,15 @@ class Graphs:
         attention: Attention = "full",
         frozen: Frozen = "float32",
         winograd: TargetSpec | None = None,
+        fuses_gradients: bool = True,
         common: InCommon | None = None,
     ) -> "Graphs":
         """Derive, optimize and lower ``train_step``, ``evaluate`` and ``predict`` of a model.
 
         ``winograd`` is the machine for which frozen convolutions are worth a transform, or None
-        for none. ``common`` is of the same model, loss and kind of batch norm; what it lacks is
-        put there.
+        for none. ``fuses_gradients`` says that the target's schedules take a weight gradient and
+        all its readers as one kernel: a processor's do. ``common`` is of the same model, loss and
+        kind of batch norm; what it lacks is put there.
         """
         if update.lora or isinstance(loss, Distillation) or frozen == "int8":
             common = None
@@ -213,7 +223,8 @@ class Graphs:
         writes = tuple(n for n, region in regions.items() if region == "state")
 
         def train_step(joint: tvm.IRModule) -> Form:
-            return Form("train_step", joint, ("loss", *gradients), writes)
+            outputs = ("loss", *gradients)
+            return Form("train_step", joint, outputs, writes, fuses_gradients=fuses_gradients)
 
         forms = [
             train_step(joint),

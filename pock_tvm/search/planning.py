@@ -87,6 +87,7 @@ def plan_scheme(
         chosen,
         "frozen",
         attention=attention,
+        fuses_gradients=spec.device is None,
         common=common,
     )
     graphs, kernels, plan = plan_in_parts(graphs, spec, model.batch, None)

@@ -8,7 +8,8 @@ A contraction is a block ``C[…] += left · right``. Each of its axes belongs t
     reduced  not in C
 
 Blocks before it, paddings among them, are inlined into the operands, unless the kernel returns what
-they write too. Blocks after it are epilogues, one expression per element of C.
+they write too. Blocks after it are epilogues, one expression per element of C; or they sum such an
+expression over everything but the columns (the gradient of a scale, beside a weight's).
 """
 
 from collections.abc import Sequence
@@ -19,12 +20,18 @@ from typing import Any
 import tvm_ffi
 from tvm import ir, s_tir, sym, tirx
 
+from pock_tvm.schedules.cpu.block_kinds import (
+    REDUCE,
+    SPATIAL,
+    factors,
+    is_elementwise,
+    is_sum,
+    is_sum_of_products,
+)
 from pock_tvm.schedules.cpu.elementwise import schedule_injective
 from pock_tvm.schedules.cpu.nest import find, rewrite, unravel
 from pock_tvm.schedules.cpu.stages import stages
 from pock_tvm.targets import TargetSpec
-
-_SPATIAL, _REDUCE = 0, 2  # tirx.IterVar.DataPar, tirx.IterVar.CommReduce
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class Store:
     buffer: Any
     indices: tuple[Any, ...]
     value: Any
+    is_fold: bool = False
+    """Values that have the same indices are added."""
 
     def reads(self, c: "Contraction") -> list[Any]:
         """Return the loads of tensors that have an element for each of the sums."""
@@ -96,6 +105,8 @@ class Contraction:
     prologues: tuple[Any, ...]
     guard: Any
     """Condition on batch and reduced axes outside of which the right operand is zero, or None."""
+    folds: tuple[Store, ...] = ()
+    """Outputs with one element per column, which sum their values over all rows."""
 
     @property
     def dtype(self) -> str:
@@ -158,11 +169,13 @@ class Contraction:
 def read_contraction(sch: s_tir.Schedule, spec: TargetSpec) -> Contraction | None:
     """Inline what can be inlined and describe the kernel; None if it is no contraction."""
     blocks = sch.get_child_blocks(sch.get_sblock("root"))
-    found = [i for i, rv in enumerate(blocks) if _is_sum_of_products(sch.get(rv))]
+    found = [i for i, rv in enumerate(blocks) if is_sum_of_products(sch.get(rv))]
     if len(found) != 1:
         return None
     before, kernel, after = blocks[: found[0]], blocks[found[0]], blocks[found[0] + 1 :]
-    if not all(_is_elementwise(sch.get(rv)) for rv in (*before, *after)):
+    if not all(is_elementwise(sch.get(rv)) for rv in before):
+        return None
+    if not all(is_elementwise(sch.get(rv)) or is_sum(sch.get(rv)) for rv in after):
         return None
     params = list(sch.mod["main"].params)
     for rv in (*before, *after):
@@ -182,13 +195,13 @@ def _describe(
 ) -> Contraction | None:
     block = sch.get(kernel)
     result = block.body.buffer
-    factors = _factors(block.body.value, result)
-    assert factors is not None, "the caller has matched the block"
-    left, right = factors
+    operands = factors(block.body.value, result)
+    assert operands is not None, "the caller has matched the block"
+    left, right = operands
     axes = [Axis(v.var, int(v.dom.extent)) for v in block.iter_vars]
     unit = {a.var: tirx.const(0, a.var.ty.dtype) for a in axes if a.extent == 1}
-    spatial = [a for a, v in zip(axes, block.iter_vars, strict=True) if v.iter_type == _SPATIAL]
-    reduced = [a for a, v in zip(axes, block.iter_vars, strict=True) if v.iter_type == _REDUCE]
+    spatial = [a for a, v in zip(axes, block.iter_vars, strict=True) if v.iter_type == SPATIAL]
+    reduced = [a for a, v in zip(axes, block.iter_vars, strict=True) if v.iter_type == REDUCE]
     spatial = [a for a in spatial if a.extent > 1]
     if not spatial:
         return None
@@ -212,6 +225,10 @@ def _describe(
     stores = _stores(sch, after, result, block.body.indices, unit)
     if stores is None or (guard is not None and _mentioned(guard, [*rows, last])):
         return None
+    folds = tuple(s for s in stores if s.is_fold)
+    if folds and (len(rows) + 1 < len(spatial) or not all(_is_column(s, last) for s in folds)):
+        return None
+    stores = tuple(s for s in stores if not s.is_fold)
     if _is_param(sch, result):
         stores = (Store(result, indices, block.body.value.a), *stores)
     return Contraction(
@@ -226,39 +243,18 @@ def _describe(
         stores=stores,
         prologues=tuple(sch.get(sch.get_loops(rv)[0]) for rv in before),
         guard=guard,
+        folds=folds,
     )
+
+
+def _is_column(fold: Store, last: Axis) -> bool:
+    """Tell whether a sum is over all but the last axis."""
+    variables = find(fold.indices, ir.Var)
+    return len(variables) == 1 and variables[0].same_as(last.var)
 
 
 def _is_param(sch: s_tir.Schedule, buffer: Any) -> bool:
     return any(buffer.same_as(p) for p in sch.mod["main"].params)
-
-
-def _is_elementwise(block: Any) -> bool:
-    """Tell whether a block stores one expression per point, at the point's own indices."""
-    body = block.body
-    return (
-        isinstance(body, tirx.BufferStore)
-        and all(v.iter_type == _SPATIAL for v in block.iter_vars)
-        and all(any(i.same_as(v.var) for v in block.iter_vars) for i in body.indices)
-    )
-
-
-def _is_sum_of_products(block: Any) -> bool:
-    body, init = block.body, block.init
-    if not isinstance(body, tirx.BufferStore) or not isinstance(init, tirx.BufferStore):
-        return False
-    starts_at_zero = isinstance(init.value, tirx.FloatImm) and init.value.value == 0
-    constant = all(isinstance(v.dom.extent, tirx.IntImm) for v in block.iter_vars)
-    return starts_at_zero and constant and _factors(body.value, body.buffer) is not None
-
-
-def _factors(value: Any, result: Any) -> tuple[Any, Any] | None:
-    """Match ``C[…] + x · y``."""
-    if not isinstance(value, tirx.Add) or not isinstance(value.b, tirx.Mul):
-        return None
-    if not isinstance(value.a, ir.TensorLoad) or not value.a.source.same_as(result):
-        return None
-    return value.b.a, value.b.b
 
 
 def _split(axes: Sequence[Axis], operands: Sequence[Any]) -> tuple[list[Axis], dict[Any, Any]]:
@@ -336,8 +332,10 @@ def _stores(
         for v in block.iter_vars:
             values.setdefault(v.var, tirx.const(0, v.var.ty.dtype))
         store = [rewrite(rewrite(i, values), unit) for i in block.body.indices]
-        value = rewrite(rewrite(block.body.value, values), unit)
-        found.append(Store(block.body.buffer, tuple(store), value))
+        is_fold = block.init is not None
+        value = block.body.value.b if is_fold else block.body.value
+        value = rewrite(rewrite(value, values), unit)
+        found.append(Store(block.body.buffer, tuple(store), value, is_fold))
     return tuple(found)
 
 

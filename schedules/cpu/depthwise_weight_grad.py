@@ -18,6 +18,7 @@ keeps the rounding error of long sums down.
 
 # ruff: noqa: B023 - loop() and vector() call the body at once, no closure outlives its turn
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -30,9 +31,10 @@ from pock_tvm.schedules.cpu.kernels import (
     pointwise_outputs,
     pointwise_stores,
     read_stages,
+    resolve,
     with_body,
 )
-from pock_tvm.schedules.cpu.nest import PARALLEL, SERIAL, loop, sequence
+from pock_tvm.schedules.cpu.nest import PARALLEL, SERIAL, loop, rewrite, sequence
 from pock_tvm.schedules.cpu.stages import Stage, extent, is_parameter, loads
 from pock_tvm.schedules.cpu.vector_loops import PARALLEL_POINTS
 from pock_tvm.schedules.cpu.vectors import over_vectors, pointwise, vector
@@ -56,12 +58,16 @@ def depthwise_weight_grad(func: tirx.PrimFunc, spec: TargetSpec) -> s_tir.Schedu
     anchor = nests[at]
     data, ct = (load.source for load in loads(anchor.block.body.value)[-2:])
     source = source_of(data, nests[:at], func)
-    outputs = pointwise_outputs(func, anchor, nests[at + 1 :])
-    if source is None or outputs is None:
+    after = nests[at + 1 :]
+    outputs = pointwise_outputs(func, anchor, [s for s in after if not s.is_reduction])
+    sums = [s for s in after if s.is_reduction]
+    if source is None or outputs is None or not all(_sums_channels(s, anchor) for s in sums):
         return None
     nest = _Nest(anchor, source, ct, spec)
     if not outputs:
-        return with_body(func, nest.build())
+        return None if sums else with_body(func, nest.build())
+    # Before the update, which writes over the weight that they read.
+    scales = [nest.sum_taps(s, [p for p in after if p.is_injective]) for s in sums]
     update = pointwise(
         [extent(v) for v in anchor.spatial],
         nest.lanes,
@@ -69,7 +75,22 @@ def depthwise_weight_grad(func: tirx.PrimFunc, spec: TargetSpec) -> s_tir.Schedu
         lambda indices: pointwise_stores(outputs, indices),
     )
     gradient = None if is_parameter(func, anchor.output) else tirx.AllocBuffer(anchor.output)
-    return with_body(func, sequence(gradient, nest.build(), update))
+    return with_body(func, sequence(gradient, nest.build(), *scales, update))
+
+
+def _sums_channels(stage: Stage, anchor: Stage) -> bool:
+    """Tell whether a stage adds up, for each channel, what the taps of the gradient make."""
+    value, axes = stage.block.body.value, stage.spatial
+    return (
+        isinstance(value, tirx.Add)
+        and len(axes) == 1
+        and extent(axes[0]) == extent(anchor.spatial[-1])
+        and [extent(v) for v in stage.reduced] == [extent(v) for v in anchor.spatial[:-1]]
+        and all(
+            len(load.indices) == len(anchor.spatial) and load.indices[-1].same_as(axes[0].var)
+            for load in loads(value.b)
+        )
+    )
 
 
 def segments(count: int, taps: int, stride: int, pad: int, dilation: int, limit: int) -> Any:
@@ -122,6 +143,27 @@ class _Nest:
             )
 
         return self._groups(groups, spare, task)
+
+    def sum_taps(self, stage: Stage, before: Sequence[Stage]) -> Any:
+        """Return the loops of a stage that adds up the taps of each channel."""
+        value = resolve(stage.block.body.value.b, before)
+        axes = [*stage.reduced, *stage.spatial]
+
+        def clear(c: Any, lanes: int) -> Any:
+            zero = tirx.const(0, self.dtype)
+            return vector(
+                lanes, self.index, lambda v: tirx.BufferStore(stage.output, zero, [c + v])
+            )
+
+        def add(indices: list[Any]) -> list[Any]:
+            at = {axis.var: i for axis, i in zip(axes, indices, strict=True)}
+            total = tirx.BufferLoad(stage.output, indices[-1:])
+            return [tirx.BufferStore(stage.output, total + rewrite(value, at), indices[-1:])]
+
+        return sequence(
+            over_vectors(self.channels, self.lanes, self.index, clear),
+            pointwise([extent(v) for v in axes], self.lanes, self.index, add),
+        )
 
     def _groups(self, groups: int, spare: int, task: Any) -> Any:
         def one(g: Any) -> Any:

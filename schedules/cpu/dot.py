@@ -31,7 +31,11 @@ def dot_nest(c: Contraction, spec: TargetSpec) -> Any:
 
 def is_dot(c: Contraction, spec: TargetSpec) -> bool:
     """Tell whether a contraction is such a product, of a sum that is long enough."""
-    return _is_row_times_rows(c) and c.reduced[0].extent >= 4 * spec.vector_lanes(c.dtype)
+    return (
+        not c.folds
+        and _is_row_times_rows(c)
+        and c.reduced[0].extent >= 4 * spec.vector_lanes(c.dtype)
+    )
 
 
 def _is_row_times_rows(c: Contraction) -> bool:

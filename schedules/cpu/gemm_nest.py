@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tvm import tirx
 
+from pock_tvm.schedules.cpu.folds import Folds
 from pock_tvm.schedules.cpu.nest import (
     PARALLEL,
     SERIAL,
@@ -58,14 +59,18 @@ class Nest:
         if self.b.sum.blocks > 1:
             size = self.b.parts * self.loops.chunk_rows * self.pitch
             self.partial = self._buffer(size, "partial")
+        self.chunks = -(-self.b.units // self.b.chunk)
+        self.folds = Folds(self.loops, self.chunks)
 
     def build(self) -> Any:
         """Return the whole nest."""
-        chunks, groups = -(-self.b.units // self.b.chunk), -(-self.loops.all_tiles // self.b.group)
-        counts = [self.c.batch.extent, chunks, groups]
         kind = PARALLEL if self.b.parallel else SERIAL
-        if self.b.parts > 1:
-            return self._parts(kind)
+        return self.folds.around(self._parts(kind) if self.b.parts > 1 else self._tasks(kind))
+
+    def _tasks(self, kind: Any) -> Any:
+        """Compute chunks of rows and groups of columns side by side."""
+        groups = -(-self.loops.all_tiles // self.b.group)
+        counts = [self.c.batch.extent, self.chunks, groups]
 
         def task(t: Any) -> Any:
             batch, chunk, group = unravel(t, counts)
@@ -221,7 +226,7 @@ class Nest:
                     rewrite(store.value, at, {self.c.result: lambda _: total(v)}),
                     [rewrite(i, at) for i in store.indices],
                 )
-                for store in self.c.stores
+                for store in (*self.folds.at(rows.chunk, columns.start + v), *self.c.stores)
             ]
 
         cuts = pieces(columns.width, self.b.tile.lanes)

@@ -24,6 +24,8 @@ class Rows:
     height: int
     local: Any
     """First of the rows, counted from the chunk's first."""
+    chunk: Any
+    """Number of the chunk."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class TileLoops:
         height, extent = self.b.tile.rows, self.c.rows.extent
         units = self._at_most(self.b.chunk, self.b.units, first)
         done = self.row_tiles * height
+        chunk = first // self.b.chunk
 
         def outer(o: Any) -> Any:
             at = self.c.outer_rows.at(first + o)
@@ -126,9 +129,9 @@ class TileLoops:
                 "i",
                 self.row_tiles,
                 self.index,
-                lambda i: body(Rows(at, i * height, height, o * extent + i * height)),
+                lambda i: body(Rows(at, i * height, height, o * extent + i * height, chunk)),
             )
-            spare = Rows(at, self.number(done), self.spare_rows, o * extent + done)
+            spare = Rows(at, self.number(done), self.spare_rows, o * extent + done, chunk)
             return sequence(full, body(spare) if self.spare_rows else None)
 
         if self.c.outer_rows.extent > 1:
@@ -137,11 +140,11 @@ class TileLoops:
             "i",
             units,
             self.index,
-            lambda i: body(Rows({}, (first + i) * height, height, i * height)),
+            lambda i: body(Rows({}, (first + i) * height, height, i * height, chunk)),
         )
         if not self.spare_rows:
             return full
-        spare = body(Rows({}, self.number(done), self.spare_rows, done - first * height))
+        spare = body(Rows({}, self.number(done), self.spare_rows, done - first * height, chunk))
         if self.b.chunk >= self.b.units:
             return sequence(full, spare)
         return sequence(full, tirx.IfThenElse(first + units >= self.row_tiles, spare, None))

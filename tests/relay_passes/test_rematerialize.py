@@ -70,6 +70,25 @@ def test_a_weight_that_has_learned_since_is_not_read_again() -> None:
     assert [choice.step for choice in tradeoffs(step, unit_costs(step))] == [step]
 
 
+def test_what_a_weight_made_is_made_again_before_the_weight_learns() -> None:
+    step = step_of(
+        [
+            call("layer", "x w", "r"),
+            call("forward", "r", "t"),
+            call("wide", "t", "big"),
+            call("narrow", "big", "z"),
+            call("update", "w z", "w"),
+            call("grad", "r z", "y"),
+        ],
+        {**SIZES, "w": 64},
+        state=("w",),
+    )
+    least = tradeoffs(step, unit_costs(step))[-1]
+    assert kernels(least.step)[-4:] == ["narrow", "layer", "update", "grad"]
+    assert least.step.calls[-1].reads == ("r.again1", "z")
+    assert least.peak_bytes == peak_live_bytes(least.step) < peak_live_bytes(step)
+
+
 def test_the_cheapest_way_goes_first() -> None:
     step = step_of(
         [

@@ -9,17 +9,21 @@ import tvm
 from tvm import relax, tirx
 
 from pock_tvm.relay_passes.expand_transcendentals import ExpandTranscendentals
+from pock_tvm.relay_passes.fuse_gradient_readers import FuseGradientReaders
 from pock_tvm.relay_passes.pipeline import LOWERINGS
 from pock_tvm.schedules import schedule_kernel
 from pock_tvm.targets import TargetSpec, get_target
 
 
-def fuse_kernels(build: Callable[..., relax.Expr], *inputs: Any) -> list[tirx.PrimFunc]:
+def fuse_kernels(
+    build: Callable[..., relax.Expr], *inputs: Any, with_readers: bool = False
+) -> list[tirx.PrimFunc]:
     """Legalise and fuse a Relax snippet; return its kernels in call order.
 
     Args:
         build: maps one Relax variable per input to an expression.
         inputs: arrays, or (shape, dtype) pairs.
+        with_readers: make one kernel of a weight gradient and all its readers.
     """
     bb = relax.BlockBuilder()
     params = [relax.Var(f"p{k}", _type(x)) for k, x in enumerate(inputs)]
@@ -31,6 +35,7 @@ def fuse_kernels(build: Callable[..., relax.Expr], *inputs: Any) -> list[tirx.Pr
     for step in (
         relax.transform.LegalizeOps(LOWERINGS),
         relax.transform.AnnotateTIROpPattern(),
+        *([FuseGradientReaders()] if with_readers else []),
         relax.transform.FoldConstant(),
         relax.transform.FuseOps(),
         relax.transform.FuseTIR(),
@@ -41,9 +46,11 @@ def fuse_kernels(build: Callable[..., relax.Expr], *inputs: Any) -> list[tirx.Pr
     return [mod[call.args[0]] for call in calls]
 
 
-def fuse_kernel(build: Callable[..., relax.Expr], *inputs: Any) -> tirx.PrimFunc:
+def fuse_kernel(
+    build: Callable[..., relax.Expr], *inputs: Any, with_readers: bool = False
+) -> tirx.PrimFunc:
     """Return the one kernel that a Relax snippet becomes."""
-    (func,) = fuse_kernels(build, *inputs)
+    (func,) = fuse_kernels(build, *inputs, with_readers=with_readers)
     return func
 
 
