@@ -52,7 +52,13 @@ class Group:
 
 
 def reduction(func: tirx.PrimFunc, spec: TargetSpec) -> s_tir.Schedule | None:
-    """Schedule a kernel of injective expressions and plain folds."""
+    """Schedule a kernel of injective expressions and plain folds.
+
+    A weight gradient with several outputs is refused: its update writes over what others read.
+    """
+    gradients = [s for s in read_stages(func) if "weight_grad" in (s.kernel or "")]
+    if gradients and sum(is_parameter(func, s.output) for s in read_stages(func)) > 1:
+        return None
     steps = read_steps(func, read_stages(func))
     groups = _gather(steps) if steps else None
     if not steps or not groups or not any(s.stage.block.iter_vars for s in steps):

@@ -6,6 +6,7 @@ import tvm
 from kernel_cases import (
     compile_kernel,
     fuse_kernel,
+    fuse_kernels,
     run_kernel,
     run_on_one_and_two_threads,
 )
@@ -108,3 +109,18 @@ def test_one_and_two_threads_give_the_same_bits(name):
     inputs = [named[str(p.name)] for p in func.params if str(p.name) in named]
     one, two = run_on_one_and_two_threads(func, inputs)
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_a_gradient_that_is_kept_beside_its_update_has_no_rule():
+    x, ct, weight, _ = CASES["1x1"]
+
+    def build(x, ct, w, rate):
+        bb = relax.BlockBuilder.current()
+        g = bb.emit(_gradient("1x1")(x, ct))
+        scaled = bb.emit(relax.op.multiply(g, g))
+        sums = bb.emit(relax.op.sum(bb.emit(relax.op.multiply(scaled, w)), axis=[0, 1, 2]))
+        new = bb.emit(relax.op.subtract(w, bb.emit(relax.op.multiply(rate, scaled))))
+        return relax.Tuple([scaled, sums, new])
+
+    kernels = fuse_kernels(build, *((s, "float32") for s in (x, ct, weight, ())), with_readers=True)
+    assert all(rule_of(k) != "reduction" or "weight_grad" not in str(k) for k in kernels)
