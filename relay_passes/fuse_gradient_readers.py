@@ -11,7 +11,7 @@ all axes but the last; only sums and updated tensors may be read by others. Run 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import tvm
 import tvm_ffi
@@ -54,21 +54,18 @@ class FuseGradientReaders:
         return out
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Group:
     """A gradient, its readers, and what is made for those alone, in order."""
 
     gradient: relax.Var
-    bindings: list[relax.VarBinding]
-    sums: list[relax.Var] = field(default_factory=list)
-    results: list[relax.Var] = field(default_factory=list)
+    bindings: tuple[relax.VarBinding, ...]
+    results: tuple[relax.Var, ...]
     """What is read outside."""
 
     def operands(self) -> list[relax.Var]:
         """Return the variables from outside, in order of their first use."""
-        own = {b.var for b in self.bindings}
-        read = [v for b in self.bindings for v in relax.analysis.free_vars(b.value)]
-        return [v for v in dict.fromkeys(read) if v not in own]
+        return _operands_of(self.bindings)
 
     def constants(self) -> list[relax.Expr]:
         """Return the constants that kernels read: a primitive function may hold none."""
@@ -79,91 +76,109 @@ class _Group:
 
 def _groups(mod: tvm.IRModule, main: relax.Function) -> list[_Group]:
     """Return the groups; where a gradient is added up from parts, its last part is in one."""
-    bindings = list(bindings_of(main))
-    readers: dict[relax.Var, list[relax.VarBinding]] = {}
-    for binding in bindings:
-        for var in relax.analysis.free_vars(binding.value):
-            readers.setdefault(var, []).append(binding)
-    returned = {v for v in returned_fields(main) if isinstance(v, relax.Var)}
+    finder = _Finder(mod, main)
     found: list[_Group] = []
     taken: set[relax.Var] = set()
-    for place in reversed(range(len(bindings))):
-        if not _kernel_name(bindings[place].value).startswith(_GRADIENT):
+    for binding in reversed(finder.bindings):
+        if not _kernel_name(binding.value).startswith(_GRADIENT):
             continue
-        group = _group_of(mod, bindings[place], bindings[place + 1 :])
-        _add_terms(mod, group, bindings, readers)
-        own = {b.var for b in group.bindings}
-        if own.isdisjoint(taken) and _is_legal(group, readers, returned):
+        group = finder.group_of(binding)
+        if group and taken.isdisjoint(b.var for b in group.bindings):
             found.append(group)
-            taken |= own
+            taken |= {b.var for b in group.bindings}
     return found
 
 
-def _group_of(
-    mod: tvm.IRModule, gradient: relax.VarBinding, after: Sequence[relax.VarBinding]
-) -> _Group:
-    """Return the gradient with the elementwise operators and the sums behind it."""
-    shape = static_shape(gradient.var)
-    group, inside = _Group(gradient.var, [gradient]), {gradient.var}
-    if shape[-1] == 1 or not _has_one_group_or_one_channel_each(gradient.value, shape):
-        return group
-    for binding in after:
-        if not any(v in inside for v in relax.analysis.free_vars(binding.value)):
-            continue
-        if _is_elementwise(mod, binding, shape):
-            inside.add(binding.var)
-        elif _is_sum(mod, binding, shape):
-            group.sums.append(binding.var)
-        else:
-            continue
-        group.bindings.append(binding)
-    return group
+class _Finder:
+    """Follows values of ``main`` to those who read them."""
+
+    def __init__(self, mod: tvm.IRModule, main: relax.Function) -> None:
+        self.mod = mod
+        self.bindings = list(bindings_of(main))
+        self.places = {b.var: place for place, b in enumerate(self.bindings)}
+        self.readers: dict[relax.Var, list[relax.VarBinding]] = {}
+        for binding in self.bindings:
+            for var in relax.analysis.free_vars(binding.value):
+                self.readers.setdefault(var, []).append(binding)
+        self.returned = {v for v in returned_fields(main) if isinstance(v, relax.Var)}
+
+    def group_of(self, gradient: relax.VarBinding) -> _Group | None:
+        """Return a gradient with all its readers; None where they do not fit in one kernel."""
+        shape = static_shape(gradient.var)
+        if shape[-1] == 1 or not _has_one_group_or_one_channel_each(gradient.value, shape):
+            return None
+        own, sums = {gradient.var}, set[relax.Var]()
+        following = [gradient.var]
+        while following:
+            for reader in self.readers.get(following.pop(), ()):
+                if reader.var in own:
+                    continue
+                if _is_elementwise(self.mod, reader, shape):
+                    following.append(reader.var)
+                elif _is_sum(self.mod, reader, shape):
+                    sums.add(reader.var)
+                else:
+                    continue
+                own.add(reader.var)
+        if not sums:
+            return None
+        self._add_terms(own, shape)
+        results = self._results(own, sums)
+        if results is None or len(results) == len(sums):
+            return None
+        members = tuple(self.bindings[place] for place in sorted(self.places[v] for v in own))
+        if self._waits_for(_operands_of(members), own):
+            return None
+        return _Group(gradient.var, members, results)
+
+    def _add_terms(self, own: set[relax.Var], shape: tuple[int, ...]) -> None:
+        """Add elementwise operators that only the group reads, as the decay of a weight."""
+        following = _operands_of([self.bindings[self.places[v]] for v in own])
+        while following:
+            var = following.pop()
+            if var in own or var not in self.places:
+                continue
+            binding = self.bindings[self.places[var]]
+            mine = all(reader.var in own for reader in self.readers[var])
+            if mine and _is_elementwise(self.mod, binding, shape):
+                own.add(var)
+                following.extend(relax.analysis.free_vars(binding.value))
+
+    def _results(self, own: set[relax.Var], sums: set[relax.Var]) -> tuple[relax.Var, ...] | None:
+        """Return what is read outside; None where that is more than sums and updates."""
+        found = []
+        for var in sorted(own, key=self.places.__getitem__):
+            inside = any(reader.var in own for reader in self.readers.get(var, ()))
+            if var in self.returned and inside:
+                return None  # kept for debugging: what is read again takes more than one pass
+            if var in self.returned or (var in sums and self._outside(var, own)):
+                found.append(var)
+            elif self._outside(var, own):
+                return None
+        return tuple(found)
+
+    def _outside(self, var: relax.Var, own: set[relax.Var]) -> list[relax.Var]:
+        """Return who reads a value but the group and the tuple that ``main`` returns."""
+        readers = self.readers.get(var, ())
+        return [r.var for r in readers if r.var not in own and not isinstance(r.value, relax.Tuple)]
+
+    def _waits_for(self, operands: Sequence[relax.Var], own: set[relax.Var]) -> bool:
+        """Tell whether one of the operands is made from a result."""
+        following = [reader for var in own for reader in self._outside(var, own)]
+        seen: set[relax.Var] = set()
+        while following:
+            var = following.pop()
+            if var not in seen:
+                seen.add(var)
+                following += [reader.var for reader in self.readers.get(var, ())]
+        return not seen.isdisjoint(operands)
 
 
-def _add_terms(
-    mod: tvm.IRModule,
-    group: _Group,
-    bindings: Sequence[relax.VarBinding],
-    readers: dict[relax.Var, list[relax.VarBinding]],
-) -> None:
-    """Add elementwise operators that only the group reads, as the decay of a weight."""
-    shape, own = static_shape(group.gradient), {b.var for b in group.bindings}
-    for binding in reversed(bindings):
-        mine = all(r.var in own for r in readers.get(binding.var, ()))
-        if binding.var in readers and mine and _is_elementwise(mod, binding, shape):
-            own.add(binding.var)
-    group.bindings = [b for b in bindings if b.var in own]
-
-
-def _is_legal(
-    group: _Group,
-    readers: dict[relax.Var, list[relax.VarBinding]],
-    returned: set[relax.Var],
-) -> bool:
-    """Tell whether only sums and updates are read outside, and nothing inside waits for those."""
-    own = {b.var for b in group.bindings}
-    behind: list[relax.Var] = []
-    for binding in group.bindings:
-        outside = [r for r in readers.get(binding.var, ()) if r.var not in own]
-        outside = [r for r in outside if not isinstance(r.value, relax.Tuple)]
-        if binding.var in returned and any(r.var in own for r in readers.get(binding.var, ())):
-            return False  # kept for debugging: what is written twice takes more than one pass
-        if binding.var in returned or (binding.var in group.sums and outside):
-            group.results.append(binding.var)
-        elif outside:
-            return False
-        behind += [r.var for r in outside]
-    if not group.sums or len(group.results) == len(group.sums):
-        return False
-    operands, seen = set(group.operands()), set[relax.Var]()
-    while behind:
-        var = behind.pop()
-        if var in operands:
-            return False
-        if var not in seen:
-            seen.add(var)
-            behind += [r.var for r in readers.get(var, ())]
-    return True
+def _operands_of(bindings: Sequence[relax.VarBinding]) -> list[relax.Var]:
+    """Return the variables that bindings read and do not bind, in order of their first use."""
+    own = {b.var for b in bindings}
+    read = [v for b in bindings for v in relax.analysis.free_vars(b.value)]
+    return [v for v in dict.fromkeys(read) if v not in own]
 
 
 def _emit_all(bb: relax.BlockBuilder, main: relax.Function, groups: Sequence[_Group]) -> None:
