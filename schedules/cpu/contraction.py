@@ -74,8 +74,6 @@ class Store:
     buffer: Any
     indices: tuple[Any, ...]
     value: Any
-    is_fold: bool = False
-    """Values that have the same indices are added."""
 
     def reads(self, c: "Contraction") -> list[Any]:
         """Return the loads of tensors that have an element for each of the sums."""
@@ -222,13 +220,16 @@ def _describe(
         return None
     rows = [a for a in spatial if a in in_left and a not in in_right]
     outer, inner = _fused_tail(rows, [left])
-    stores = _stores(sch, after, result, block.body.indices, unit)
-    if stores is None or (guard is not None and _mentioned(guard, [*rows, last])):
+    summed = [rv for rv in after if sch.get(rv).init is not None]
+    others = [rv for rv in after if rv not in summed]
+    stores = _stores(sch, others, result, block.body.indices, unit)
+    folds = _stores(sch, summed, result, block.body.indices, unit)
+    if stores is None or folds is None:
         return None
-    folds = tuple(s for s in stores if s.is_fold)
+    if guard is not None and _mentioned(guard, [*rows, last]):
+        return None
     if folds and (len(rows) + 1 < len(spatial) or not all(_is_column(s, last) for s in folds)):
         return None
-    stores = tuple(s for s in stores if not s.is_fold)
     if _is_param(sch, result):
         stores = (Store(result, indices, block.body.value.a), *stores)
     return Contraction(
@@ -313,7 +314,10 @@ def _stores(
     indices: Sequence[Any],
     unit: dict[Any, Any],
 ) -> tuple[Store, ...] | None:
-    """Express the epilogue blocks over the axes of C; a load of C stays, as the finished sum."""
+    """Express the epilogue blocks over the axes of C; a load of C stays, as the finished sum.
+
+    The value of a block that adds up is what it adds.
+    """
     found = []
     for rv in blocks:
         block = sch.get(rv)
@@ -332,10 +336,9 @@ def _stores(
         for v in block.iter_vars:
             values.setdefault(v.var, tirx.const(0, v.var.ty.dtype))
         store = [rewrite(rewrite(i, values), unit) for i in block.body.indices]
-        is_fold = block.init is not None
-        value = block.body.value.b if is_fold else block.body.value
+        value = block.body.value if block.init is None else block.body.value.b
         value = rewrite(rewrite(value, values), unit)
-        found.append(Store(block.body.buffer, tuple(store), value, is_fold))
+        found.append(Store(block.body.buffer, tuple(store), value))
     return tuple(found)
 
 

@@ -56,10 +56,11 @@ def reduction(func: tirx.PrimFunc, spec: TargetSpec) -> s_tir.Schedule | None:
 
     A weight gradient with several outputs is refused: its update writes over what others read.
     """
-    gradients = [s for s in read_stages(func) if "weight_grad" in (s.kernel or "")]
-    if gradients and sum(is_parameter(func, s.output) for s in read_stages(func)) > 1:
+    nests = read_stages(func)
+    makes_gradient = any("weight_grad" in (s.kernel or "") for s in nests)
+    if makes_gradient and sum(is_parameter(func, s.output) for s in nests) > 1:
         return None
-    steps = read_steps(func, read_stages(func))
+    steps = read_steps(func, nests)
     groups = _gather(steps) if steps else None
     if not steps or not groups or not any(s.stage.block.iter_vars for s in steps):
         return None
